@@ -1,0 +1,1 @@
+"""The two front doors, the app and the command line, and what the pages share."""

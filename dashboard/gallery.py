@@ -1,0 +1,228 @@
+"""Pictures in a grid, named by their seeds, one click to select.
+
+`gallery` shows `Picture`s (uint8 `[H, W, 3]`) and returns the seed of the selected one. A picture may carry an
+`after`: the grid then offers before | after side by side, each alone (pressing a picture flips it) and the
+difference, without another run of the page. Heat maps are composited by the caller; a `note` is a word or a number
+beside the seed. Pictures up to 128 px are enlarged by a whole factor, pixels and all.
+
+The component (`gallery.js`, `gallery.css`) is given to the page inline. Two rules keep it fast: a picture is encoded
+once (by content, for all visitors), and what is sent stays the same to the byte until pictures or layout change, so
+that a click sends two kilobytes instead of all pictures. The selection therefore lives in the browser; Python keeps
+a copy for coming back to the page, and `select` moves it.
+
+`parse_ranges` and `format_ranges` read and write "0-31, 200-212"; `range_box` is the text box for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from rewrite_core.errors import RequestError
+
+__all__ = ["Picture", "View", "format_ranges", "gallery", "parse_ranges", "range_box", "select"]
+
+View = Literal["pair", "before", "after", "difference"]
+
+_MOST = 256
+_SMALL = 128  # pictures up to this side are enlarged by a whole factor and sent without loss
+_SENT = 256  # larger pictures are sent at this side
+_HERE = Path(__file__).parent
+
+_component = st.components.v2.component(
+    "palimpsest_gallery",
+    html='<div class="gallery"></div>',
+    css=(_HERE / "gallery.css").read_text(encoding="utf-8"),
+    js=(_HERE / "gallery.js").read_text(encoding="utf-8"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture and its seed; `after` is the same seed under the rules, of the same size."""
+
+    seed: int
+    image: NDArray[np.uint8]
+    after: NDArray[np.uint8] | None = None
+    note: str = ""
+
+
+def gallery(
+    pictures: Sequence[Picture],
+    *,
+    key: str,
+    selected: int | None = None,
+    size: int = 112,
+    columns: int | None = None,
+    view: View = "pair",
+) -> int | None:
+    """Show `pictures` and return the selected seed; `selected` and `view` are where a visitor starts."""
+    if not pictures:
+        st.caption("No pictures yet.")
+        return None
+    seeds = [picture.seed for picture in pictures]
+    digest, payload = _payload(pictures, size, columns, view)
+    shown = _shown(key, digest, seeds, selected)
+    _component(
+        key=key,
+        data={**payload, "stamp": shown.stamp, "selected": shown.start},
+        default={"pick": None},
+        on_pick_change=lambda: None,
+    )
+    return shown.chosen
+
+
+def select(key: str, seed: int | None) -> None:
+    """Move the selection of the gallery `key` from code, before the gallery is drawn."""
+    shown = _records().get(key, _Shown())
+    _records()[key] = replace(shown, chosen=seed, digest="", stamp=shown.stamp + 1)
+
+
+def parse_ranges(text: str) -> tuple[int, ...]:
+    """The numbers of "200-212, 5", in that order, each once.
+
+    Raises:
+        RequestError: on anything but numbers and rising ranges below 2**32, or more than 256 of them.
+    """
+    numbers: dict[int, None] = {}
+    parts = re.split(r"[\s,;]+", re.sub(r"\s*[-–]\s*", "-", text))
+    for part in filter(None, parts) if any(parts) else [""]:
+        numbers.update(dict.fromkeys(_range(part)))
+        if len(numbers) > _MOST:
+            raise _bad(f"more than {_MOST} pictures in {_short(text)}")
+    return tuple(numbers)
+
+
+def format_ranges(numbers: Iterable[int]) -> str:
+    """The shortest text that `parse_ranges` reads back as `numbers`: runs of three and more become ranges."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+
+
+def range_box(label: str = "Seeds", *, key: str, default: str = "0-31") -> tuple[int, ...]:
+    """A text box for ranges with a shuffle button; wrong text is explained, and the last good numbers stay."""
+    kept = f"{key} kept"
+    st.session_state.setdefault(key, st.session_state.get(kept, default))
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        text = st.text_input(label, key=key, width=280, max_chars=4096)
+        icon = ":material/shuffle:"
+        st.button("Shuffle", icon=icon, key=f"{key}-shuffle", on_click=_shuffle, args=(key, kept))
+    try:
+        numbers = parse_ranges(text)
+    except RequestError as problem:
+        st.error(str(problem))
+        return parse_ranges(st.session_state.get(kept, default))
+    st.session_state[kept] = text
+    return numbers
+
+
+def _shuffle(key: str, kept: str) -> None:
+    count = len(parse_ranges(st.session_state[kept]))
+    start = int(np.random.default_rng().integers(1_000_000))
+    st.session_state[key] = format_ranges(range(start, start + count))
+
+
+def _range(part: str) -> range:
+    match = re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", part)
+    if not match:
+        raise _bad(f"{_short(part)} among the pictures" if part else "no pictures named")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last >= 2**32:
+        raise _bad(f"picture number {last}", "numbers below 2**32")
+    if last < first:
+        raise _bad(f"the range {part}", "ranges that rise")
+    if last - first >= _MOST:
+        raise _bad(f"{last - first + 1:,} pictures in {part}", f"at most {_MOST}")
+    return range(first, last + 1)
+
+
+def _bad(found: str, expected: str = "numbers and ranges such as 200-212, 5") -> RequestError:
+    return RequestError(found=found, expected=expected, remedy="Correct the range and try again.")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
+
+
+# the selection
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the page shows under one key: a digest of it, the seed it was sent with, the seed chosen since."""
+
+    digest: str = ""
+    start: int | None = None
+    chosen: int | None = None
+    stamp: int = 0
+
+
+def _records() -> dict[str, _Shown]:
+    records: dict[str, _Shown] = st.session_state.setdefault("galleries", {})
+    return records
+
+
+def _shown(key: str, digest: str, seeds: Sequence[int], selected: int | None) -> _Shown:
+    """Take the browser's pick, unless made on other pictures; start anew if anything but the pick has changed."""
+    shown = _records().get(key) or _Shown(chosen=selected)
+    pick = (st.session_state.get(key) or {}).get("pick") or {}
+    if pick and pick.get("stamp", shown.stamp) == shown.stamp:
+        shown = replace(shown, chosen=pick["selected"])
+    if shown.digest != digest or key not in st.session_state:
+        start = shown.chosen if shown.chosen in seeds else None
+        shown = _Shown(digest, start, start, shown.stamp + 1)
+    _records()[key] = shown
+    return shown
+
+
+# what is sent
+
+
+def _payload(
+    pictures: Sequence[Picture], size: int, columns: int | None, view: View
+) -> tuple[str, dict[str, Any]]:
+    """A digest of what is sent, and what is sent."""
+    longer = max(pictures[0].image.shape[:2])
+    small = longer <= _SMALL
+    payload = {
+        "pictures": [_item(picture) for picture in pictures],
+        "side": longer * max(round(size / longer), 1) if small else size,
+        "pixelated": small,
+        "columns": columns,
+        "view": view,
+    }
+    return hashlib.sha256(repr(payload).encode()).hexdigest(), payload
+
+
+def _item(picture: Picture) -> dict[str, Any]:
+    after = None if picture.after is None else _encoded(picture.after)
+    return {"seed": picture.seed, "before": _encoded(picture.image), "after": after, "note": picture.note}
+
+
+def _encoded(image: NDArray[np.uint8]) -> str:
+    return _data_url(hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest(), image)
+
+
+@st.cache_resource(max_entries=2048, show_spinner=False)
+def _data_url(digest: str, _image: NDArray[np.uint8]) -> str:
+    picture, buffer = Image.fromarray(_image), io.BytesIO()
+    kind = "png" if max(picture.size) <= _SMALL else "jpeg"
+    picture.thumbnail((_SENT, _SENT), Image.Resampling.LANCZOS)
+    picture.save(buffer, format=kind, quality=90)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,6 @@
+"""Directions of key space: which contexts a layer tells apart. One file an origin."""
+
+from rewrite_core.directions.context import METHODS, ContextSettings, context_direction
+from rewrite_core.directions.direction import Direction
+
+__all__ = ["METHODS", "ContextSettings", "Direction", "context_direction"]

@@ -1,0 +1,25 @@
+"""Generators, and how each family becomes one."""
+
+from rewrite_core.generators.checkpoint import embedded_folder, embedded_names, open_generator, open_source
+from rewrite_core.generators.generator import MICRO_BATCH, Box, Generator, Layer, LayerInput, Progress
+from rewrite_core.generators.latents import Latents, LatentSpec
+from rewrite_core.generators.sequential import SequentialGenerator, from_sequential
+from rewrite_core.generators.source import Source
+
+__all__ = [
+    "MICRO_BATCH",
+    "Box",
+    "Generator",
+    "LatentSpec",
+    "Latents",
+    "Layer",
+    "LayerInput",
+    "Progress",
+    "SequentialGenerator",
+    "Source",
+    "embedded_folder",
+    "embedded_names",
+    "from_sequential",
+    "open_generator",
+    "open_source",
+]

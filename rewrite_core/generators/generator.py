@@ -1,0 +1,256 @@
+"""A generator, cut open at one layer.
+
+Every family becomes the same small protocol. A rewritable layer is read as a linear associative memory, so a picture
+is drawn in four steps that can each be taken alone::
+
+    latents ──inputs──► keys k [N, C, h, w] ──respond──► W k [N, O, H, W] ──finish──► values v ──render──► picture
+
+* ``respond`` is everything that is linear in both the key and the weight: the convolution, plain or transposed, with
+  its stride, padding and crop (for StyleGAN2 also the blur after upsampling, which commutes with demodulation).
+* ``finish`` is what turns the response into the value the goal of a rule is written in: bias for a plain
+  convolution; demodulation, noise, bias and activation for StyleGAN2. Demodulation depends on the weight only through
+  the *energy* Σ (W s)² of each output channel, a quadratic that ``energy`` computes (None: not demodulated).
+* ``render`` is the rest of the network.
+
+Axes: batch N, key channels (units) C, value channels O, height and width; weights are canonical ``[O, C, kh, kw]``
+whatever the family stores; pictures are [N, 3, R, R], zero-centred, nominally in [-1, 1]. Everything is float32 in
+evaluation mode, without gradients.
+
+A loaded generator is never changed. ``with_rules`` gives a *view*: a copy of the modules that shares every tensor
+except the edited weights, so a thousand visitors share one loaded network and never see each other's rules.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from rewrite_core.errors import LayerError
+from rewrite_core.generators.convolution import Convolution
+from rewrite_core.generators.latents import Distribution, Latents, LatentSpec, draw
+
+__all__ = ["MICRO_BATCH", "Box", "Edits", "Generator", "Layer", "LayerInput", "Progress"]
+
+MICRO_BATCH = 25
+"""Pictures drawn at a time. Fixed, because batches of different sizes differ in the last bits (3e-6)."""
+
+Box = tuple[int, int, int, int]
+"""Top, left, bottom, right on a feature map; bottom and right exclusive."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total); raises `Cancelled` to stop the work."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A rewritable convolution: its name, its linear map, and the sizes of what goes in and comes out."""
+
+    name: str
+    convolution: Convolution
+    in_channels: int
+    out_channels: int
+    key_size: tuple[int, int]
+    value_size: tuple[int, int]
+
+    @property
+    def kind(self) -> str:
+        """``conv`` or ``transposed conv``."""
+        return "transposed conv" if self.convolution.transposed else "conv"
+
+
+@dataclass(frozen=True)
+class LayerInput:
+    """A batch stopped at a layer: its keys [N, C, h, w], and what the rest of the network needs beside them."""
+
+    layer: str
+    keys: Tensor
+    latents: Latents
+    rest: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Edits(Protocol):
+    """What `with_rules` needs to know of rules: the edited weights, composed from the pristine ones."""
+
+    def compose(self, generator: Generator) -> Mapping[str, Tensor]:
+        """Layer name → edited weight [O, C, kh, kw]; layers without an edit are absent."""
+        ...
+
+
+class Generator(ABC):
+    """Seeds → latents → pictures, and the same in steps around any rewritable layer."""
+
+    family: str
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        latent_dim: int,
+        picture_size: tuple[int, int],
+        layers: Sequence[Layer],
+        distribution: Distribution = "normal",
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.name = name
+        self.latent_dim = latent_dim
+        self.distribution: Distribution = distribution
+        self.picture_size = picture_size
+        self.layers: Mapping[str, Layer] = {layer.name: layer for layer in layers}
+        self._pristine: Generator | None = None
+        self.fingerprint = fingerprint(self.family, self.architecture(), dict(self.tensors()))
+
+    # What a family provides.
+
+    @abstractmethod
+    def architecture(self) -> Mapping[str, Any]:
+        """A JSON description of the network without its tensors; part of the fingerprint."""
+
+    @abstractmethod
+    def inputs(self, latents: Latents, layers: Sequence[str]) -> dict[str, LayerInput]:
+        """The batch stopped at each of `layers`, in one pass that ends at the last of them."""
+
+    @abstractmethod
+    def finish(
+        self, at: LayerInput, response: Tensor, energy: Tensor | None = None, box: Box | None = None
+    ) -> Tensor:
+        """Response [N, O, H, W] → value [N, O, H, W]; `energy` [N, O] where the layer is demodulated.
+
+        `box` says which part of the map the response is, where it is not the whole (noise has a place).
+        """
+
+    @abstractmethod
+    def render(self, at: LayerInput, values: Tensor) -> Tensor:
+        """The rest of the network: values [N, O, H, W] → pictures [N, 3, R, R] in [-1, 1]."""
+
+    @abstractmethod
+    def pictures(self, latents: Latents) -> Tensor:
+        """Pictures [N, 3, R, R] of one batch."""
+
+    @abstractmethod
+    def weight(self, layer: str) -> Tensor:
+        """The layer's weight, canonical [O, C, kh, kw]."""
+
+    @abstractmethod
+    def files(self) -> dict[str, bytes]:
+        """The generator as a checkpoint that `open_generator` reads again: file name → content."""
+
+    @abstractmethod
+    def _put_weight(self, layer: str, weight: Tensor) -> None:
+        """Replace (never write into) the layer's weight; called on a view's own modules only."""
+
+    def energy(self, at: LayerInput, weight: Tensor) -> Tensor | None:
+        """Σ over inputs and taps of (weight · style)², [N, O]; None where nothing is demodulated."""
+        return None
+
+    # What follows from it.
+
+    @property
+    def pristine(self) -> Self:
+        """The generator as it was loaded, of which this may be a view."""
+        return self if self._pristine is None else cast(Self, self._pristine)
+
+    @property
+    def resolution(self) -> int:
+        """The longer side of a picture, in pixels."""
+        return max(self.picture_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's tensors are."""
+        return next(tensor for _, tensor in self.tensors()).device
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor that what is drawn depends on, under its canonical name."""
+        yield from self.network.state_dict().items()
+
+    def layer(self, name: str) -> Layer:
+        """The rewritable layer called `name`.
+
+        Raises:
+            LayerError: listing the layers there are.
+        """
+        if name not in self.layers:
+            raise LayerError(
+                found=f"layer '{name}'",
+                expected=f"one of {', '.join(self.layers)} ({self.name})",
+                remedy="Choose one of these layers.",
+            )
+        return self.layers[name]
+
+    @property
+    def default_layer(self) -> str:
+        """Where a newcomer starts: the middle of the layers that draw on a grid, above their first resolution."""
+        spatial = [layer.name for layer in self.layers.values() if layer.key_size[0] > 1] or list(self.layers)
+        return spatial[len(spatial) // 2]
+
+    def latents(self, spec: LatentSpec) -> Latents:
+        """Draw the latents of `spec`, on the generator's device."""
+        return Latents(draw(spec, self.latent_dim, self.distribution).to(self.device), spec)
+
+    @torch.no_grad()
+    def keys(self, latents: Latents, layer: str) -> LayerInput:
+        """The batch stopped at `layer`."""
+        self.layer(layer)
+        return self.inputs(latents, [layer])[layer]
+
+    def respond(self, layer: str, keys: Tensor, weight: Tensor) -> Tensor:
+        """The layer's linear map: keys [N, c, h, w] and a weight [O, c, kh, kw] → [N, O, H, W], for any c and O."""
+        return self.layer(layer).convolution(keys, weight)
+
+    @torch.no_grad()
+    def values(self, at: LayerInput, weight: Tensor | None = None) -> Tensor:
+        """What the layer draws for its keys, [N, O, H, W], with its own weight or with the one given."""
+        weight = self.weight(at.layer) if weight is None else weight
+        return self.finish(at, self.respond(at.layer, at.keys, weight), self.energy(at, weight))
+
+    @torch.no_grad()
+    def sample(self, spec: LatentSpec, progress: Progress | None = None) -> Tensor:
+        """Pictures [N, 3, R, R] of `spec` on the CPU, drawn a micro-batch at a time."""
+        done, drawn = 0, []
+        for block in spec.blocks(MICRO_BATCH):
+            drawn.append(self.pictures(self.latents(block)).cpu())
+            done += len(block)
+            if progress:
+                progress(done, len(spec))
+        return torch.cat(drawn) if drawn else torch.empty(0, 3, *self.picture_size)
+
+    def with_rules(self, rules: Edits) -> Self:
+        """A view in which `rules` hold, and no others: edits are always composed from the pristine weights."""
+        return self.pristine.with_weights(rules.compose(self.pristine))
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Self:
+        """A view that shares every tensor but the given layers' weights [O, C, kh, kw]; this one stays as it is.
+
+        The view has a fingerprint of its own, so nothing computed on it can be mistaken for the pristine network's.
+        """
+        if not weights:
+            return self
+        view = copy.copy(self)
+        view._pristine = self.pristine
+        shared = {id(tensor): tensor for tensor in [*self.network.parameters(), *self.network.buffers()]}
+        view.network = copy.deepcopy(self.network, shared)
+        for layer, weight in weights.items():
+            view._put_weight(layer, weight.to(self.device, torch.float32))
+        view.fingerprint = fingerprint(self.fingerprint, {}, weights)
+        return view
+
+
+def fingerprint(family: str, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of what a generator *is*: family, architecture and float32 tensors; never of a file's bytes."""
+    digest = hashlib.sha256(json.dumps([family, architecture], sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        if not tensor.is_floating_point():
+            continue  # counters such as num_batches_tracked
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.float().contiguous().numpy().astype("<f4").tobytes())
+    return digest.hexdigest()

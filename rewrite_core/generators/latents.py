@@ -1,0 +1,110 @@
+"""Which latents a set of pictures is drawn from.
+
+A picture is named by its seed. Two schemes turn seeds into latents `z`, shape [N, D], float32:
+
+* ``seed`` (default): each picture's z comes from its own ``numpy.random.RandomState(seed)``, a stream that numpy
+  keeps frozen for ever, so the same seed is the same picture in every batch, process, device and release. It is also
+  what the published measurements use.
+* ``rows``: picture *i* is row *i* of the one matrix that ``RandomState(1)`` fills. Image numbers in the published
+  interface's files mean this.
+
+Truncation ψ moves a latent towards the average one: families with a mapping network do it in w,
+``w̄ + ψ (w - w̄)``; the others in z, whose average is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rewrite_core.errors import RequestError
+
+__all__ = ["LAST_ROW", "LAST_SEED", "Distribution", "LatentSpec", "Latents", "Scheme", "draw"]
+
+Scheme = Literal["seed", "rows"]
+Distribution = Literal["normal", "uniform"]
+
+LAST_SEED = 2**32 - 1
+LAST_ROW = 1_000_000
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """The pictures asked for: their seeds, how seeds become latents, and the truncation ψ."""
+
+    seeds: tuple[int, ...]
+    scheme: Scheme = "seed"
+    truncation: float = 1.0
+
+    def __post_init__(self) -> None:
+        last = LAST_SEED if self.scheme == "seed" else LAST_ROW
+        wrong = [seed for seed in self.seeds if not 0 <= seed <= last]
+        if wrong:
+            raise RequestError(
+                found=f"picture number {wrong[0]}",
+                expected=f"numbers from 0 to {last} (scheme '{self.scheme}')",
+                remedy="Choose pictures in that range.",
+            )
+        if not 0.0 <= self.truncation <= 2.0:
+            raise RequestError(
+                found=f"truncation {self.truncation}",
+                expected="0 to 2",
+                remedy="1 leaves the latents as they are.",
+            )
+
+    @classmethod
+    def of(cls, seeds: Iterable[int], scheme: Scheme = "seed", truncation: float = 1.0) -> LatentSpec:
+        """The spec of any iterable of seeds, e.g. ``LatentSpec.of(range(8))``."""
+        return cls(tuple(int(seed) for seed in seeds), scheme, truncation)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def blocks(self, size: int) -> list[LatentSpec]:
+        """The same pictures in order, at most `size` at a time."""
+        starts = range(0, len(self.seeds), size)
+        return [LatentSpec(self.seeds[at : at + size], self.scheme, self.truncation) for at in starts]
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Drawn latents: `z` [N, D] beside the spec that names them (noise is drawn from the same seeds)."""
+
+    z: Tensor
+    spec: LatentSpec
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+
+def draw(spec: LatentSpec, dim: int, distribution: Distribution = "normal") -> Tensor:
+    """Latents z [N, dim] of `spec`, float32 on the CPU; `uniform` means [-1, 1)."""
+    if spec.scheme == "rows":
+        rows = _rows(_power_of_two(max(spec.seeds, default=0) + 1), dim, distribution)
+        z = rows[list(spec.seeds)]  # [N, dim]
+    else:
+        z = np.stack(
+            [_fill(np.random.RandomState(seed), dim, distribution) for seed in spec.seeds] or [np.zeros(dim)]
+        )
+        z = z[: len(spec.seeds)]
+    return torch.from_numpy(z.astype(np.float32))
+
+
+@lru_cache(maxsize=4)
+def _rows(count: int, dim: int, distribution: Distribution) -> np.ndarray:
+    flat = _fill(np.random.RandomState(1), count * dim, distribution)
+    return flat.reshape(count, dim).astype(np.float32)  # the first rows are the same for every count
+
+
+def _fill(random: np.random.RandomState, size: int, distribution: Distribution) -> np.ndarray:
+    return random.standard_normal(size) if distribution == "normal" else random.uniform(-1.0, 1.0, size)
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << (count - 1).bit_length()

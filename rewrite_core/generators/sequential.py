@@ -1,0 +1,368 @@
+"""Family *sequential*: any feed-forward stack, described by data or handed over as a `torch.nn.Sequential`.
+
+Convolutions and transposed convolutions are the rewritable layers, read as in method.md's table: the key is the
+convolution's input, the value its output with bias, before normalisation and activation. Their weights are brought
+into the canonical layout once, when the stack is opened; everything else runs as it came.
+
+Truncation scales z towards its mean 0 (there is no mapping network).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from rewrite_core.errors import FileError, PalimpsestError
+from rewrite_core.files import read_json, read_safetensors, require_finite, to_safetensors_bytes
+from rewrite_core.generators.convolution import Convolution
+from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
+from rewrite_core.generators.latents import Distribution, Latents
+from rewrite_core.generators.source import Source
+from rewrite_core.generators.stack import ConvolutionModule, Step, describe
+from rewrite_core.settings import Settings
+
+__all__ = ["SequentialGenerator", "StackDescription", "from_sequential", "open_stack", "recognise"]
+
+LARGEST_PICTURE = 4096
+
+Channels = Literal[1, 3]
+
+
+class LatentDescription(Settings):
+    """The latents a stack was trained on: z in R^dim, standard normal or uniform in [-1, 1)."""
+
+    dim: Annotated[int, Field(ge=1, le=1 << 16)]
+    distribution: Distribution = "normal"
+
+
+class StackDescription(Settings):
+    """The content of a ``model.json`` (schema ``gen-layers/1``)."""
+
+    format: Annotated[Literal["gen-layers/1"], Field(alias="schema")] = "gen-layers/1"
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    resolution: int | None = None
+    channels: Channels = 3
+    latent: LatentDescription
+    output_range: tuple[float, float] = (-1.0, 1.0)
+    parameters: int | None = None
+    layers: Annotated[tuple[Step, ...], Field(min_length=1, max_length=512)]
+    source: dict[str, Any] = Field(default_factory=dict)
+    weights_licence: str = ""
+    training_data: str = ""
+    note: str = ""
+
+
+class SequentialGenerator(Generator):
+    """A generator whose network is one `torch.nn.Sequential` of steps."""
+
+    family = "sequential"
+
+    def __init__(
+        self,
+        network: nn.Sequential,
+        *,
+        name: str,
+        latent: LatentDescription,
+        output_range: tuple[float, float],
+    ) -> None:
+        self.output_range = output_range
+        self.latent = latent
+        sizes = _trace(network, latent.dim, name)
+        picture = sizes[-1]
+        if len(picture) != 3 or picture[0] not in (1, 3) or max(picture[1:]) > LARGEST_PICTURE:
+            raise FileError(
+                found=f"{name}: a stack that draws {list(picture)}",
+                expected=f"pictures [3, H, W] or [1, H, W] up to {LARGEST_PICTURE} px",
+                remedy="End the stack where the picture comes out.",
+            )
+        super().__init__(
+            network,
+            name=name,
+            latent_dim=latent.dim,
+            distribution=latent.distribution,
+            picture_size=(picture[1], picture[2]),
+            layers=list(_layers(network, sizes)),
+        )
+
+    def architecture(self) -> Mapping[str, Any]:
+        """The steps; a module of no known kind stands by its `repr`."""
+        steps = [_described(name, module) or repr(module) for name, module in self.network.named_children()]
+        return {"latent": self.latent.model_dump(), "output_range": list(self.output_range), "layers": steps}
+
+    def inputs(self, latents: Latents, layers: Sequence[str]) -> dict[str, LayerInput]:
+        """Run the stack, keeping what enters each of `layers`."""
+        wanted = {layer: self.layer(layer) for layer in layers}
+        found: dict[str, LayerInput] = {}
+        x = self._start(latents)
+        for name, module in self.network.named_children():
+            if name in wanted:
+                found[name] = LayerInput(name, x, latents)
+                if len(found) == len(wanted):
+                    break
+            x = module(x)
+        return found
+
+    def finish(
+        self, at: LayerInput, response: Tensor, energy: Tensor | None = None, box: Box | None = None
+    ) -> Tensor:
+        """Add the bias."""
+        return self._convolution(at.layer).finish(response)
+
+    @torch.no_grad()
+    def render(self, at: LayerInput, values: Tensor) -> Tensor:
+        """Run the steps after the layer."""
+        names = [name for name, _ in self.network.named_children()]
+        after = list(self.network.children())[names.index(at.layer) + 1 :]
+        return self._picture(nn.Sequential(*after)(values))
+
+    @torch.no_grad()
+    def pictures(self, latents: Latents) -> Tensor:
+        """Run the whole stack."""
+        return self._picture(self.network(self._start(latents)))
+
+    def weight(self, layer: str) -> Tensor:
+        """The layer's weight [O, C, kh, kw]."""
+        self.layer(layer)
+        weight: Tensor = self._convolution(layer).weight
+        return weight.detach()
+
+    def files(self) -> dict[str, bytes]:
+        """``model.json`` and ``model.safetensors``.
+
+        Raises:
+            FileError: if the stack holds a module that no step of a model.json describes.
+        """
+        modules = dict(self.network.named_children())
+        unknown = [
+            f"{name} ({type(module).__name__})"
+            for name, module in modules.items()
+            if not describe(name, module)
+        ]
+        if unknown:
+            raise FileError(
+                found=f"{self.name}: step {unknown[0]}, which model.json has no word for",
+                expected="only linear, reshape, convolution, upsampling, batch norm and activation steps",
+                remedy="Save the weights with torch instead.",
+            )
+        description = {
+            "schema": "gen-layers/1",
+            "name": self.name,
+            "resolution": self.resolution,
+            **self.architecture(),
+        }
+        tensors = {
+            f"{name}.{key}": tensor.transpose(0, 1).contiguous()
+            if _stored_transposed(module, key)
+            else tensor
+            for name, module in modules.items()
+            for key, tensor in module.state_dict().items()
+            if tensor.is_floating_point()
+        }
+        return {
+            "model.json": json.dumps(description, indent=1).encode(),
+            "model.safetensors": to_safetensors_bytes(tensors, {"fingerprint": self.fingerprint}),
+        }
+
+    def _put_weight(self, layer: str, weight: Tensor) -> None:
+        self._convolution(layer).weight = nn.Parameter(weight, requires_grad=False)
+
+    def _convolution(self, layer: str) -> ConvolutionModule:
+        module = self.network.get_submodule(layer)
+        assert isinstance(module, ConvolutionModule)
+        return module
+
+    def _start(self, latents: Latents) -> Tensor:
+        z = latents.z * latents.spec.truncation  # [N, D]
+        return z[:, :, None, None] if _starts_with_convolution(self.network) else z
+
+    def _picture(self, drawn: Tensor) -> Tensor:
+        low, high = self.output_range
+        centred = (drawn - low) * (2.0 / (high - low)) - 1.0  # [N, 1 or 3, H, W] in [-1, 1]
+        return centred.expand(-1, 3, -1, -1)  # [N, 3, H, W]
+
+
+def from_sequential(
+    stack: nn.Sequential,
+    *,
+    name: str = "stack",
+    latent_dim: int | None = None,
+    distribution: Distribution = "normal",
+    output_range: tuple[float, float] | None = None,
+) -> SequentialGenerator:
+    """A generator from any `torch.nn.Sequential` that maps latents [N, D] (or [N, D, 1, 1]) to pictures.
+
+    The stack is copied, so it may go on being trained. `latent_dim` is read off the first linear or convolution, and
+    `output_range` off the last activation (sigmoid: 0 to 1, else -1 to 1), where they are not given.
+
+    Raises:
+        FileError: if the stack does not run on such latents, draws no picture, or holds NaN.
+    """
+    flat = nn.Sequential()
+    for path, module in _flatten(copy.deepcopy(stack)):
+        flat.add_module(path.replace(".", "_"), _canonical(_baked(module)))
+    flat.eval().requires_grad_(False)
+    require_finite(
+        {key: value for key, value in flat.state_dict().items() if value.is_floating_point()}, name
+    )
+    last = type(list(flat)[-1]) if len(flat) else nn.Identity
+    latent = LatentDescription(dim=latent_dim or _latent_dim(flat, name), distribution=distribution)
+    return SequentialGenerator(
+        flat,
+        name=name,
+        latent=latent,
+        output_range=output_range or ((0.0, 1.0) if last is nn.Sigmoid else (-1.0, 1.0)),
+    )
+
+
+def recognise(source: Source) -> bool:
+    """Whether the files are a ``model.json`` beside a ``model.safetensors``."""
+    return "model.json" in source.names
+
+
+def open_stack(source: Source) -> SequentialGenerator:
+    """Open ``model.json`` and ``model.safetensors``.
+
+    Raises:
+        FileError: naming the first thing in either file that does not fit.
+    """
+    what = f"{source.name}/model.json"
+    description = StackDescription.parse(read_json(source.read("model.json"), what=what), what, FileError)
+    tensors, _ = read_safetensors(source.read("model.safetensors"), what=f"{source.name}/model.safetensors")
+    require_finite(tensors, f"{source.name}/model.safetensors")
+    network = nn.Sequential()
+    for index, step in enumerate(description.layers):
+        name = getattr(step, "name", f"step{index:02d}")
+        own = {
+            key.removeprefix(f"{name}."): value.float()
+            for key, value in tensors.items()
+            if key.startswith(f"{name}.")
+        }
+        network.add_module(name, _built(step, own, name, source.name))
+    return SequentialGenerator(
+        network, name=description.name, latent=description.latent, output_range=description.output_range
+    )
+
+
+def _built(step: Any, tensors: dict[str, Tensor], name: str, origin: str) -> nn.Module:
+    try:
+        module: nn.Module = step.build(tensors)
+    except (KeyError, ValueError, RuntimeError, IndexError) as problem:
+        missing = f"no tensor '{name}.{problem.args[0]}'" if isinstance(problem, KeyError) else str(problem)
+        raise FileError(
+            found=f"{origin}/model.safetensors: {missing}",
+            expected=f"the tensors of step '{name}' ({step.op})",
+            remedy="Save model.json and model.safetensors from the same network.",
+        ) from None
+    if isinstance(module, ConvolutionModule) and module.convolution.kernel != tuple(module.weight.shape[2:]):
+        raise FileError(
+            found=f"{origin}/model.safetensors: '{name}.weight' with taps {list(module.weight.shape[2:])}",
+            expected=f"the kernel {list(module.convolution.kernel)} that model.json gives",
+            remedy="Save model.json and model.safetensors from the same network.",
+        )
+    return module
+
+
+def _trace(network: nn.Sequential, latent_dim: int, name: str) -> list[tuple[int, ...]]:
+    """The shape of one sample before each step and after the last, found without computing anything."""
+    ghost = copy.deepcopy(network).to("meta").eval()
+    x = torch.empty(2, latent_dim, *((1, 1) if _starts_with_convolution(network) else ()), device="meta")
+    sizes = [tuple(x.shape[1:])]
+    for step, module in ghost.named_children():
+        try:
+            x = module(x)
+        except Exception as problem:  # whatever a handed-over module raises on the wrong shape
+            raise FileError(
+                found=f"{name}: step '{step}' ({type(module).__name__}) fails on {list(sizes[-1])}: {problem}",
+                expected="a stack that maps latents to pictures step by step",
+                remedy="Check the latent size and the order of the steps.",
+            ) from None
+        sizes.append(tuple(x.shape[1:]))
+    return sizes
+
+
+def _layers(network: nn.Sequential, sizes: Sequence[tuple[int, ...]]) -> Iterable[Layer]:
+    for (name, module), before, after in zip(network.named_children(), sizes[:-1], sizes[1:], strict=True):
+        if isinstance(module, ConvolutionModule):
+            size_in, size_out = (before[1], before[2]), (after[1], after[2])
+            yield Layer(name, module.convolution, before[0], after[0], size_in, size_out)
+
+
+def _flatten(stack: nn.Sequential, prefix: str = "") -> Iterable[tuple[str, nn.Module]]:
+    for name, module in stack._modules.items():  # named_children() would skip a module that is used twice
+        assert module is not None
+        if type(module) is nn.Sequential:
+            yield from _flatten(module, f"{prefix}{name}.")
+        else:
+            yield prefix + name, module
+
+
+def _baked(module: nn.Module) -> nn.Module:
+    """Fold weight and spectral norms into plain weights: they would overwrite an edit."""
+    for name in list(getattr(module, "parametrizations", {})):
+        nn.utils.parametrize.remove_parametrizations(module, name)
+    for hook in list(module._forward_pre_hooks.values()):
+        if type(hook).__name__ == "SpectralNorm":
+            nn.utils.remove_spectral_norm(module)
+        elif type(hook).__name__ == "WeightNorm":
+            nn.utils.remove_weight_norm(module)
+    return module
+
+
+def _canonical(module: nn.Module) -> nn.Module:
+    """Our own convolution in place of torch's, where the two can say the same."""
+    if type(module) not in (nn.Conv2d, nn.ConvTranspose2d):
+        return copy.deepcopy(module)
+    assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+    if module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
+        return module  # runs, but cannot be rewritten
+    transposed = isinstance(module, nn.ConvTranspose2d)
+    convolution = Convolution(
+        _two(module.kernel_size),
+        _two(module.stride),
+        _two(module.padding),
+        _two(module.dilation),
+        _two(module.output_padding),
+        transposed,
+    )
+    weight = module.weight.detach().float()
+    weight = weight.transpose(0, 1).contiguous() if transposed else weight  # [O, C, kh, kw]
+    return ConvolutionModule(
+        convolution, weight, None if module.bias is None else module.bias.detach().float()
+    )
+
+
+def _latent_dim(network: nn.Sequential, name: str) -> int:
+    for module in network:
+        if isinstance(module, ConvolutionModule):
+            return int(module.weight.shape[1])
+        if isinstance(module, nn.Linear):
+            return module.in_features
+    raise PalimpsestError(
+        found=f"{name}: no linear layer or convolution to read the latent size from",
+        expected="latent_dim",
+        remedy="Give latent_dim=…",
+    )
+
+
+def _starts_with_convolution(network: nn.Module) -> bool:
+    first = next(network.children(), None)
+    return isinstance(first, ConvolutionModule | nn.Conv2d | nn.ConvTranspose2d)
+
+
+def _described(name: str, module: nn.Module) -> dict[str, Any] | None:
+    step = describe(name, module)
+    return step.model_dump(mode="json") if step else None
+
+
+def _stored_transposed(module: nn.Module, key: str) -> bool:
+    return key == "weight" and isinstance(module, ConvolutionModule) and module.convolution.transposed
+
+
+def _two(taps: Any) -> tuple[int, int]:
+    return (int(taps[0]), int(taps[1]))

@@ -1,0 +1,1 @@
+"""Changing a layer's memory: requests, goals, the solver, rules."""

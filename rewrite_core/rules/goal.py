@@ -1,0 +1,107 @@
+"""What a rule is solved for: at these keys, these values (Bau et al. 2020, §3.3; method.md, "Masks and pasting").
+
+A goal is a picture's *whole* key map and the values wanted there; only the pasted box counts. Cropping the keys, as the
+published code does, pads the crop with zeros and so asks the rule to mend the crop's border too.
+
+Boxes are (top, left, bottom, right) on the value map, bottom and right exclusive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rewrite_core.generators import Box, Generator, Layer, LayerInput
+from rewrite_core.memory import observe, rank_images, unit_energy
+from rewrite_core.rules.painted import latents_of, painted_keys
+from rewrite_core.rules.request import EditRequest, Painted
+
+__all__ = ["Goal", "copy_paste", "erase", "erased_units", "whole_cells"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Keys `at` [1, C, h, w] of one picture, the values `wanted` [1, O, H, W] there, and the box that counts."""
+
+    at: LayerInput
+    wanted: Tensor
+    box: Box
+
+
+def copy_paste(generator: Generator, layer: str, request: EditRequest) -> Goal:
+    """The copied values, blended by their soft mask onto the middle of the painted paste region.
+
+    Raises:
+        RequestError: if copy or paste is missing, or its mask is empty at this layer's resolution.
+    """
+    source, target = request.painted("object"), request.painted("paste")
+    size = generator.layer(layer).value_size
+    top, left, bottom, right = source.mask.bounds(size)
+    copied = _values(generator, layer, request, source)[..., top:bottom, left:right]  # [1, O, bh, bw]
+    alpha = source.mask.area(size).to(copied.device)[top:bottom, left:right]  # [bh, bw]
+
+    at = generator.keys(latents_of(generator, request, [target.image]), layer)
+    wanted = generator.values(at).clone()  # [1, O, H, W]
+    box = _placed((bottom - top, right - left), target.mask.bounds(size), size)
+    top, left, bottom, right = box
+    wanted[..., top:bottom, left:right].lerp_(copied, alpha.expand_as(copied))
+    return Goal(at, wanted, whole_cells(box, generator.layer(layer)))
+
+
+def erase(generator: Generator, layer: str, request: EditRequest, second_moment: Tensor) -> Goal:
+    """What the layer draws with the context's most telling units set to 0, inside the painted region.
+
+    The region is the paste's, or the first context's where nothing is pasted.
+
+    Raises:
+        RequestError: if the context is missing, or a mask is empty at this layer's resolution.
+    """
+    target = request.paste or request.painted("key")
+    at = generator.keys(latents_of(generator, request, [target.image]), layer)
+    units = erased_units(generator, layer, request, second_moment)
+    keys = at.keys.clone()
+    keys[:, units] = 0
+    size = generator.layer(layer).value_size
+    alpha = target.mask.area(size).to(keys.device)  # [H, W]
+    blank = generator.values(LayerInput(layer, keys, at.latents, at.rest))  # [1, O, H, W]
+    wanted = torch.lerp(generator.values(at), blank, alpha.expand_as(blank))
+    return Goal(at, wanted, whole_cells(target.mask.bounds(size), generator.layer(layer)))
+
+
+def erased_units(generator: Generator, layer: str, request: EditRequest, second_moment: Tensor) -> Tensor:
+    """Units with the greatest area-weighted mean of k² / E[k²] over the context, the strongest first.
+
+    `request.erase_units` is meant for 512 channels and scaled down in proportion on narrower layers; units that are
+    always 0 are skipped.
+    """
+    keys, areas = painted_keys(generator, layer, request, request.key)
+    telling = unit_energy(observe(keys, areas), second_moment)  # [C]
+    count = max(1, round(request.erase_units * min(1.0, len(telling) / 512)))
+    return rank_images(telling, count)
+
+
+def whole_cells(box: Box, layer: Layer) -> Box:
+    """`box` grown outwards to whole key cells, where the layer upsamples."""
+    (h, w), (height, width) = layer.key_size, layer.value_size
+    down, across = max(1, height // h), max(1, width // w)
+    top, left, bottom, right = box
+    return (
+        top // down * down,
+        left // across * across,
+        min(height, -(-bottom // down) * down),
+        min(width, -(-right // across) * across),
+    )
+
+
+def _placed(shape: tuple[int, int], region: Box, size: tuple[int, int]) -> Box:
+    """A box of `shape` centred on `region`, moved to stay inside a map of `size`."""
+    (height, width), (top, left, bottom, right) = shape, region
+    y = max(0, min(size[0] - height, (top + bottom) // 2 - height // 2))
+    x = max(0, min(size[1] - width, (left + right) // 2 - width // 2))
+    return (y, x, y + height, x + width)
+
+
+def _values(generator: Generator, layer: str, request: EditRequest, painted: Painted) -> Tensor:
+    return generator.values(generator.keys(latents_of(generator, request, [painted.image]), layer))

@@ -1,0 +1,33 @@
+"""What was painted, as the layer sees it: latents, keys and soft areas of the pictures a request names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from rewrite_core.generators import Generator, Latents, LatentSpec
+from rewrite_core.rules.request import EditRequest, Painted
+
+__all__ = ["latents_of", "painted_keys"]
+
+
+def latents_of(generator: Generator, request: EditRequest, images: Iterable[int]) -> Latents:
+    """Latents of the pictures `images`, by the request's scheme and truncation."""
+    return generator.latents(LatentSpec.of(images, request.latents.scheme, request.latents.truncation))
+
+
+def painted_keys(
+    generator: Generator, layer: str, request: EditRequest, regions: Sequence[Painted]
+) -> tuple[Tensor, Tensor]:
+    """Keys [N, C, h, w] and areas [N, h, w] of the pictures painted on; masks of one picture are joined."""
+    size = generator.layer(layer).key_size
+    images = list(dict.fromkeys(painted.image for painted in regions))
+    areas = [
+        torch.stack([painted.mask.area(size) for painted in regions if painted.image == image]).amax(
+            0
+        )  # [h, w]
+        for image in images
+    ]
+    return generator.keys(latents_of(generator, request, images), layer).keys, torch.stack(areas)

@@ -1,0 +1,262 @@
+"""What a visitor asks for: copy this, paste it there, wherever that context is.
+
+An `EditRequest` holds painted regions, each a `Painted` (a picture's number and a mask):
+
+    object   what to copy
+    paste    where to put it; for an erasure, where to erase
+    key      the context: the rule acts wherever the layer finds something like it
+    query    what "match selection" last looked for: part of published files, without effect on the edit
+    protect  what must not change
+
+and, inherited from `EditSettings`, how: generator, latents, layer, rank, operation, direction and solver. A
+saved request is reproducible alone.
+
+The file is the published interface's JSON (Bau et al., ECCV 2020) with one more key, which that one ignores:
+
+    {"object": [3, "data:image/png;base64,…"], "paste": [7, "…"], "key": [[7, "…"], [2, "…"]],
+     "palimpsest": {"version": 1, "layer": "layer6", "rank": 1, …, "protect": []}}
+
+In a published file, which lacks that key, picture numbers are rows of one random matrix (scheme ``rows``),
+and where the context is missing it is the pasted region, as it was there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import InstanceOf
+
+from rewrite_core.errors import LayerError, MaskError, RequestError
+from rewrite_core.files import read_json, write_bytes
+from rewrite_core.generators.latents import LAST_SEED
+from rewrite_core.pictures import MASK_PIXELS, Mask
+from rewrite_core.rules.settings import EditSettings, LatentSettings
+
+__all__ = ["EditRequest", "Painted"]
+
+VERSION = 1
+TOTAL_PIXELS = 16 * MASK_PIXELS  # of all the masks in one file: small PNGs can decode to a lot
+
+_OURS = "palimpsest"
+_PUBLISHED = ("object", "paste", "key", "query")
+_MEANING = {"object": "a region to copy", "paste": "a region to paste into", "key": "a context"}
+_NEEDS: dict[str, tuple[Literal["object", "paste", "key"], ...]] = {
+    "paste": ("object", "paste", "key"),
+    "erase": ("key",),
+}
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A region painted on a picture, which its number names."""
+
+    image: int
+    mask: Mask
+
+    def to_json(self) -> list[int | str]:
+        """The pair that stands for it in a file."""
+        return [int(self.image), self.mask.to_data_url()]
+
+
+class EditRequest(EditSettings):
+    """A frozen description of an edit; change it with ``request.model_copy(update={...})``."""
+
+    object: InstanceOf[Painted] | None = None
+    paste: InstanceOf[Painted] | None = None
+    key: tuple[InstanceOf[Painted], ...] = ()
+    query: InstanceOf[Painted] | None = None
+    protect: tuple[InstanceOf[Painted], ...] = ()
+
+    @classmethod
+    def from_json(cls, source: str | bytes | Mapping[str, Any], what: str = "the edit") -> EditRequest:
+        """Read a published file or one of ours from its text or its decoded JSON; `what` names it in errors.
+
+        Raises:
+            FileError: the text is not JSON, or too large.
+            RequestError: naming the field that is wrong; a MaskError where that is a mask.
+        """
+        data = dict(source) if isinstance(source, Mapping) else read_json(source, what=what)
+        _check_keys(data, what)
+        regions = _Regions(what)
+        paste, key = regions.one(data.get("paste"), "paste"), regions.many(data.get("key"), "key")
+        if data.get(_OURS) is not None:
+            settings, protect = _read_ours(data[_OURS], regions)
+        else:
+            settings, protect = EditSettings(latents=LatentSettings(scheme="rows")), ()
+            key = (paste,) if paste and data.get("key") is None else key
+        return cls(
+            **dict(settings),
+            object=regions.one(data.get("object"), "object"),
+            paste=paste,
+            key=key,
+            query=regions.one(data.get("query"), "query"),
+            protect=protect,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The request as decoded JSON, which `from_json` reads back exactly."""
+        published = {name: _pairs(getattr(self, name)) for name in _PUBLISHED}
+        settings = self.model_dump(mode="json", include=set(EditSettings.model_fields))
+        ours = {"version": VERSION, **settings, "protect": _pairs(self.protect)}
+        return {**{name: pairs for name, pairs in published.items() if pairs}, _OURS: ours}
+
+    def to_json(self) -> str:
+        """The request as text, which `from_json` reads back exactly."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    @classmethod
+    def load(cls, source: Path | bytes) -> EditRequest:
+        """Read a request from a file or an upload; errors as `from_json`."""
+        what = source.name if isinstance(source, Path) else "the edit"
+        return cls.from_json(read_json(source, what=what), what)
+
+    def save(self, path: Path) -> None:
+        """Write the request to a file, whole or not at all. A `FileError` says why it cannot be."""
+        write_bytes(path, self.to_json().encode())
+
+    def painted(self, name: Literal["object", "paste", "key"]) -> Painted:
+        """The region of that name; of a context, the first.
+
+        Raises:
+            RequestError: nothing is painted there.
+        """
+        region = {"object": self.object, "paste": self.paste, "key": self.key[0] if self.key else None}[name]
+        if region is None:
+            meaning = _MEANING[name]
+            raise RequestError(found=f"no {name} in the edit", expected=meaning, remedy=f"Paint {meaning}.")
+        return region
+
+    def require_complete(self) -> None:
+        """Check that all that the operation needs is painted (an erasure can do with a context alone).
+
+        Raises:
+            RequestError: a region is missing; a MaskError where its mask is empty.
+        """
+        for name in _NEEDS[self.operation]:
+            self.painted(name)
+        for field in ("object", "paste", "key", "protect"):
+            _require_area(getattr(self, field), field)
+
+    def check(self, layers: Collection[str]) -> None:
+        """Check that the edit can be made on a generator with these `layers`.
+
+        Raises:
+            RequestError: see `require_complete`.
+            LayerError: the layer is missing or is not one of them.
+        """
+        self.require_complete()
+        if self.layer not in layers:
+            raise LayerError(
+                found="no layer in the edit" if self.layer is None else f"layer {self.layer!r} in the edit",
+                expected=f"one of {', '.join(layers)}",
+                remedy="Choose one of these layers, or open the generator that the edit was made for.",
+            )
+
+
+class _Regions:
+    """Reads the painted regions of one file, which share a limit of pixels."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.pixels_left = TOTAL_PIXELS
+
+    def one(self, entry: Any, field: str) -> Painted | None:
+        """A region, or None where the file has none."""
+        return None if entry is None else self._read(entry, f"{self.what}: {field}")
+
+    def many(self, entries: Any, field: str) -> tuple[Painted, ...]:
+        """A list of regions; a missing one is empty."""
+        if not isinstance(entries, list | None):
+            raise _wrong(f"{self.what}: {field}", entries, "a list of [picture number, PNG data URL]")
+        return tuple(self._read(entry, f"{self.what}: {field}.{i}") for i, entry in enumerate(entries or ()))
+
+    def _read(self, entry: Any, where: str) -> Painted:
+        match entry:
+            case [image, str(url)]:
+                painted = Painted(_image_number(image, where), _mask(url, where))
+            case _:
+                raise _wrong(where, entry, "[picture number, PNG data URL]")
+        self.pixels_left -= painted.mask.pixels.size
+        if self.pixels_left < 0:
+            raise MaskError(
+                found=f"{where}: more than {TOTAL_PIXELS:,} pixels in all masks up to here",
+                expected="fewer",
+                remedy="Use smaller masks.",
+            )
+        return painted
+
+
+def _check_keys(data: Any, what: str) -> None:
+    if not isinstance(data, dict):
+        raise _wrong(what, data, "an object with the keys " + ", ".join(_PUBLISHED))
+    for name in data:
+        if name not in (*_PUBLISHED, _OURS):
+            raise RequestError(
+                found=f"{what}: the key {_short(name)}",
+                expected=f"only {', '.join((*_PUBLISHED, _OURS))}",
+                remedy="Check that it is an edit, and remove that key.",
+            )
+
+
+def _read_ours(ours: Any, regions: _Regions) -> tuple[EditSettings, tuple[Painted, ...]]:
+    """What a file of ours says besides the published keys; its version must be one that we know."""
+    where = f"{regions.what}: {_OURS}"
+    if not isinstance(ours, dict):
+        raise _wrong(where, ours, "an object")
+    version = ours.get("version")
+    if type(version) is not int or version < 1:
+        raise _wrong(f"{where}.version", version, f"a version number from 1 to {VERSION}")
+    if version > VERSION:
+        raise RequestError(
+            found=f"{where}: version {_short(version)} of the format",
+            expected=f"version {VERSION} or older",
+            remedy="Update Palimpsest to open it.",
+        )
+    settings = {name: value for name, value in ours.items() if name not in ("version", "protect")}
+    return EditSettings.parse(settings, where), regions.many(ours.get("protect"), f"{_OURS}.protect")
+
+
+def _image_number(image: Any, where: str) -> int:
+    if type(image) is not int or not 0 <= image <= LAST_SEED:
+        raise _wrong(f"{where}.0", image, f"a picture number from 0 to {LAST_SEED}")
+    return image
+
+
+def _mask(url: str, where: str) -> Mask:
+    try:
+        return Mask.from_data_url(url)
+    except MaskError as problem:
+        raise MaskError(
+            found=f"{where}.1: {problem.found}", expected=problem.expected, remedy=problem.remedy
+        ) from None
+
+
+def _require_area(painted: Painted | tuple[Painted, ...] | None, name: str) -> None:
+    for region in painted if isinstance(painted, tuple) else (painted,):
+        if region is not None and region.mask.empty:
+            raise MaskError(
+                found=f"an empty mask in {name} (picture {region.image})",
+                expected="a painted region",
+                remedy="Paint on that picture again, or remove it.",
+            )
+
+
+def _pairs(painted: Painted | tuple[Painted, ...] | None) -> list[Any]:
+    if isinstance(painted, tuple):
+        return [region.to_json() for region in painted]
+    return [] if painted is None else painted.to_json()
+
+
+def _wrong(where: str, found: Any, expected: str) -> RequestError:
+    return RequestError(
+        found=f"{where} is {_short(found)}", expected=expected, remedy="Correct it and try again."
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,119 @@
+"""From a request to a rule: context → directions, copy and paste → goal, both → Λ.
+
+generator = open_generator("anime64-dcgan")
+request = EditRequest.load("edit.json")
+edit = rewrite(generator, request)
+edited = generator.with_rules(edit.rule)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from rewrite_core.directions import Direction, context_direction
+from rewrite_core.generators import Generator, Progress
+from rewrite_core.memory import observe, outside, second_moment_of
+from rewrite_core.rules.goal import Goal, copy_paste, erase
+from rewrite_core.rules.painted import painted_keys
+from rewrite_core.rules.request import EditRequest
+from rewrite_core.rules.rule import Provenance, Rule, versions
+from rewrite_core.rules.settings import ModelRef
+from rewrite_core.rules.solve import Solved, solve
+from rewrite_core.statistics import LayerStatistics, Store, layer_statistics
+
+__all__ = ["Edit", "completed", "direction_of", "goal_of", "rewrite"]
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """A rule, and what the solver says of it."""
+
+    rule: Rule
+    direction: Direction
+    solved: Solved
+
+
+def rewrite(
+    generator: Generator,
+    request: EditRequest,
+    *,
+    statistics: LayerStatistics | None = None,
+    store: Store | None = None,
+    name: str = "",
+    progress: Progress | None = None,
+) -> Edit:
+    """Solve `request` on `generator`, on its pristine network whatever rules it is viewed through.
+
+    Args:
+        generator: what to rewrite.
+        request: the painted regions and settings; a missing layer is the generator's default one.
+        store: where statistics are kept, if not in the default store.
+        statistics: of the request's layer, if at hand; gathered through `store` otherwise.
+        name: what to call the rule.
+        progress: called while statistics are gathered and while the solver runs; `Cancelled` from it ends the
+            former, while the latter returns its best Λ so far.
+
+    Raises:
+        RequestError: if the request is incomplete, or its masks cover nothing at this layer.
+        LayerError: if the generator has no such layer.
+    """
+    request = completed(request, generator)
+    generator = generator.pristine
+    layer = str(request.layer)
+    if statistics is None:
+        statistics = layer_statistics(generator, layer, store=store, progress=progress)
+    direction = direction_of(generator, request, statistics)
+    goal = goal_of(generator, request, statistics)
+    vectors = direction.vectors.to(generator.device, torch.float32)
+    solved = solve(generator, goal, vectors, statistics, request.solver, progress)
+    provenance = Provenance(
+        model=generator.name,
+        fingerprint=generator.fingerprint,
+        layer=layer,
+        name=name or f"{request.operation} at {layer}",
+        request=request.to_dict(),
+        result=solved.summary(),
+        made_with=versions(),
+    )
+    return Edit(Rule(vectors, solved.delta, provenance), direction, solved)
+
+
+def completed(request: EditRequest, generator: Generator) -> EditRequest:
+    """`request` with the generator's name, and a layer if it has none, once it is known to be complete."""
+    model = ModelRef(name=generator.pristine.name, fingerprint=generator.pristine.fingerprint)
+    filled = request.model_copy(update={"layer": request.layer or generator.default_layer, "model": model})
+    filled.check(generator.layers)
+    return filled
+
+
+def direction_of(generator: Generator, request: EditRequest, statistics: LayerStatistics) -> Direction:
+    """The directions of the request's context, steered by contrast and protected regions."""
+    layer, settings = statistics.layer, request.direction
+    keys, areas = painted_keys(generator, layer, request, request.key)
+    rest = second_moment_of(observe(keys, outside(areas))) if settings.contrast else None
+    protected = None
+    if request.protect and settings.protect:
+        protected = second_moment_of(observe(*painted_keys(generator, layer, request, request.protect)))
+    units = None
+    if settings.method == "gandissect":
+        units = statistics.sample.movedim(1, -1).flatten(0, 2)  # [M·h·w, C]
+    return context_direction(
+        observe(keys, areas),
+        statistics.second_moment,
+        request.rank,
+        settings,
+        layer=layer,
+        rest=rest,
+        protected=protected,
+        unit_sample=units,
+        provenance={"context": [painted.image for painted in request.key]},
+    )
+
+
+def goal_of(generator: Generator, request: EditRequest, statistics: LayerStatistics) -> Goal:
+    """The goal of the request's operation."""
+    if request.operation == "erase":
+        return erase(generator, statistics.layer, request, statistics.second_moment)
+    return copy_paste(generator, statistics.layer, request)

@@ -1,0 +1,267 @@
+"""A rule, and a stack of them: changes of a generator's weights as frozen values.
+
+A `Rule` is ``W' = W + strength · Λ D`` at one layer, with D [R, C] the directions of a context and Λ [O, R, kh, kw].
+A `RuleStack` is an ordered set of rules, each with a switch; the edited weight is always composed afresh from the
+pristine one in stack order, so undo, redo, reorder and strength are exact.
+
+A rule file is a small safetensors file (kilobytes, nothing executable) whose header says which generator the rule was
+made for and how; it is refused on another generator unless `Rule.adopted_by` says otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rewrite_core.errors import FileError, LayerError, ModelMismatch
+from rewrite_core.files import (
+    read_json,
+    read_safetensors,
+    require_finite,
+    to_safetensors_bytes,
+    write_safetensors,
+)
+from rewrite_core.generators import Generator
+from rewrite_core.rules.solve import change
+from rewrite_core.settings import Settings
+
+__all__ = ["Entry", "Provenance", "Rule", "RuleStack", "versions"]
+
+
+class Provenance(Settings):
+    """Where a rule comes from: enough to make it again."""
+
+    version: int = 1
+    model: str
+    fingerprint: str
+    layer: str
+    name: str = ""
+    strength: float = 1.0
+    beneath: tuple[str, ...] = ()
+    """Digests of the rules that were on when this one was made."""
+    request: dict[str, Any] | None = None
+    """The edit request, masks resolved, as `EditRequest.to_json` writes it."""
+    result: dict[str, float | int | str] = Field(default_factory=dict)
+    """Loss before and after, change elsewhere, iterations, as the solver reported them."""
+    made_with: dict[str, str] = Field(default_factory=dict)
+    """Versions of palimpsest and torch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """``W + strength · ΛD`` at `provenance.layer`: directions D [R, C], delta Λ [O, R, kh, kw]."""
+
+    directions: Tensor
+    delta: Tensor
+    provenance: Provenance
+
+    @property
+    def layer(self) -> str:
+        """The layer it changes."""
+        return self.provenance.layer
+
+    @property
+    def name(self) -> str:
+        """What its maker called it."""
+        return self.provenance.name
+
+    @property
+    def strength(self) -> float:
+        """1 as solved, 0 nothing, negative the opposite."""
+        return self.provenance.strength
+
+    @property
+    def rank(self) -> int:
+        """How many directions it uses."""
+        return len(self.directions)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it does: layer, D, Λ and strength."""
+        content = hashlib.sha256(f"{self.layer} {self.strength}".encode())
+        for tensor in (self.directions, self.delta):
+            content.update(tensor.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes())
+        return content.hexdigest()
+
+    def change(self) -> Tensor:
+        """The change of the weight, strength · ΛD, [O, C, kh, kw]."""
+        return self.strength * change(self.delta, self.directions)
+
+    def with_strength(self, strength: float) -> Rule:
+        """The same rule, stronger or weaker."""
+        return self._described(strength=strength)
+
+    def renamed(self, name: str) -> Rule:
+        """The same rule under another name."""
+        return self._described(name=name)
+
+    def check(self, generator: Generator) -> None:
+        """Raise unless the rule was made for `generator` and fits its layer.
+
+        Raises:
+            ModelMismatch: with both fingerprints.
+            LayerError: if the layer is missing or of another shape.
+        """
+        made_for, have = self.provenance.fingerprint, generator.pristine.fingerprint
+        if made_for != have:
+            raise ModelMismatch(
+                found=f"rule '{self.name}' made for {self.provenance.model} ({made_for[:12]})",
+                expected=f"a rule for {generator.name} ({have[:12]})",
+                remedy="Open the generator it was made for.",
+            )
+        self._check_shape(generator)
+
+    def adopted_by(self, generator: Generator) -> Rule:
+        """The same rule for another generator of the same shape: the caller vouches for it."""
+        self._check_shape(generator)
+        return self._described(model=generator.name, fingerprint=generator.pristine.fingerprint)
+
+    def compose(self, generator: Generator) -> Mapping[str, Tensor]:
+        """The edited weight, so that a single rule can be given to `Generator.with_rules`."""
+        return RuleStack().push(self).compose(generator)
+
+    def save(self, path: Path | str) -> None:
+        """Write the rule file."""
+        write_safetensors(Path(path), *self._content())
+
+    def to_bytes(self) -> bytes:
+        """The rule file's content."""
+        return to_safetensors_bytes(*self._content())
+
+    @classmethod
+    def load(cls, source: Path | str | bytes, what: str = "rule file") -> Rule:
+        """Read a rule file, or its content.
+
+        Raises:
+            FileError: if it is not a rule file, damaged, or not finite; nothing in it is ever executed.
+        """
+        if not isinstance(source, bytes):
+            source = Path(source)
+            what = source.name
+        tensors, header = read_safetensors(source, what=what, limit_bytes=256 << 20)
+        if "palimpsest" not in header or set(tensors) != {"directions", "delta"}:
+            raise FileError(
+                found=f"{what}: tensors {', '.join(sorted(tensors)[:4]) or 'none'}",
+                expected="a rule file (directions, delta, and a palimpsest header)",
+                remedy="Choose a file that Palimpsest saved as a rule.",
+            )
+        require_finite(tensors, what)
+        provenance = Provenance.parse(read_json(header["palimpsest"], what=f"{what} header"), what, FileError)
+        directions, delta = tensors["directions"].float(), tensors["delta"].float()
+        if directions.ndim != 2 or delta.ndim != 4 or delta.shape[1] != len(directions):
+            raise FileError(
+                found=f"{what}: D {list(directions.shape)}, Λ {list(delta.shape)}",
+                expected="D [R, C] and Λ [O, R, kh, kw]",
+                remedy="Save the rule again.",
+            )
+        return cls(directions, delta, provenance)
+
+    def _described(self, **changes: Any) -> Rule:
+        return replace(self, provenance=self.provenance.model_copy(update=changes))
+
+    def _content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        tensors = {"directions": self.directions.detach().cpu(), "delta": self.delta.detach().cpu()}
+        return tensors, {"palimpsest": self.provenance.model_dump_json()}
+
+    def _check_shape(self, generator: Generator) -> None:
+        have = tuple(generator.pristine.weight(self.layer).shape)
+        fits = (self.delta.shape[0], self.directions.shape[1], *self.delta.shape[2:])
+        if fits != have:
+            raise LayerError(
+                found=f"rule '{self.name}' for a weight {list(fits)}",
+                expected=f"{list(have)}, the weight of {self.layer}",
+                remedy="Open the generator it was made for.",
+            )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A rule in a stack, and whether it is on."""
+
+    rule: Rule
+    on: bool = True
+
+
+@dataclass(frozen=True)
+class RuleStack:
+    """Rules in order, each with a switch, and the stacks before and after it (undo, redo)."""
+
+    entries: tuple[Entry, ...] = ()
+    past: tuple[tuple[Entry, ...], ...] = ()
+    future: tuple[tuple[Entry, ...], ...] = ()
+
+    @property
+    def active(self) -> tuple[Rule, ...]:
+        """The rules that are on, in order."""
+        return tuple(entry.rule for entry in self.entries if entry.on)
+
+    def compose(self, generator: Generator) -> dict[str, Tensor]:
+        """Layer → edited weight: the pristine weight plus every active rule's change, in stack order.
+
+        Raises:
+            ModelMismatch, LayerError: if a rule was not made for `generator`.
+        """
+        pristine = generator.pristine
+        weights: dict[str, Tensor] = {}
+        for rule in self.active:
+            rule.check(pristine)
+            base = weights.get(rule.layer, pristine.weight(rule.layer))
+            weights[rule.layer] = base + rule.change().to(base)
+        return weights
+
+    def push(self, rule: Rule) -> RuleStack:
+        """With `rule` on top."""
+        return self._then((*self.entries, Entry(rule)))
+
+    def toggle(self, index: int) -> RuleStack:
+        """With the switch of one rule turned."""
+        return self._with(index, replace(self.entries[index], on=not self.entries[index].on))
+
+    def with_strength(self, index: int, strength: float) -> RuleStack:
+        """With one rule at another strength."""
+        return self._with(
+            index, replace(self.entries[index], rule=self.entries[index].rule.with_strength(strength))
+        )
+
+    def remove(self, index: int) -> RuleStack:
+        """Without one rule."""
+        return self._then(self.entries[:index] + self.entries[index + 1 :])
+
+    def clear(self) -> RuleStack:
+        """Without any rule: the generator as it was loaded."""
+        return self._then(())
+
+    def undo(self) -> RuleStack:
+        """The stack before the last change; itself if there is none."""
+        if not self.past:
+            return self
+        return RuleStack(self.past[-1], self.past[:-1], (self.entries, *self.future))
+
+    def redo(self) -> RuleStack:
+        """The stack that was undone last; itself if there is none."""
+        if not self.future:
+            return self
+        return RuleStack(self.future[0], (*self.past, self.entries), self.future[1:])
+
+    def _with(self, index: int, entry: Entry) -> RuleStack:
+        return self._then((*self.entries[:index], entry, *self.entries[index + 1 :]))
+
+    def _then(self, entries: tuple[Entry, ...]) -> RuleStack:
+        return self if entries == self.entries else RuleStack(entries, (*self.past, self.entries), ())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what makes a rule."""
+    try:
+        own = version("palimpsest")
+    except PackageNotFoundError:
+        own = "source"
+    return {"palimpsest": own, "torch": torch.__version__}

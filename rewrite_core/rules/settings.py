@@ -1,0 +1,52 @@
+"""How an edit is made: everything that a request says besides what was painted.
+
+Frozen values with defaults, checked on reading (`rewrite_core/settings.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rewrite_core.directions import ContextSettings
+from rewrite_core.generators.latents import Scheme
+from rewrite_core.settings import Settings
+
+__all__ = ["EditSettings", "LatentSettings", "ModelRef", "SolverSettings"]
+
+
+class ModelRef(Settings):
+    """The generator that an edit was made for."""
+
+    name: str
+    fingerprint: str
+
+
+class LatentSettings(Settings):
+    """Which picture an image number names (`rewrite_core/generators/latents.py`)."""
+
+    scheme: Scheme = "seed"
+    truncation: float = Field(default=1.0, ge=0, le=2)
+
+
+class SolverSettings(Settings):
+    """How Λ is solved for."""
+
+    locality: float = Field(default=0.3, ge=0)
+    """Weight of the expected change elsewhere, without units; 0 pays no heed to it."""
+    iterations: int = Field(default=30, ge=1, le=10_000)
+
+
+class EditSettings(Settings):
+    """Everything that decides an edit besides the painted regions."""
+
+    model: ModelRef | None = None
+    latents: LatentSettings = LatentSettings()
+    layer: str | None = None
+    rank: int = Field(default=1, ge=1)
+    operation: Literal["paste", "erase"] = "paste"
+    erase_units: int = Field(default=30, ge=1)
+    """How many key units `erase` silences."""
+    direction: ContextSettings = ContextSettings()
+    solver: SolverSettings = SolverSettings()
