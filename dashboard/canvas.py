@@ -9,7 +9,8 @@ Whose state is it? The drawing component forgets everything when it leaves the p
 while it lives, loses some. So each canvas has a *sheet* in the visitor's session: a short history of snapshots
 (the component's JSON and its picture of the strokes). A mounted component gets its first drawing once and keeps it
 for life; Undo, Clear, `load_mask` and coming back to a page or a picture each start a new mount (`canvas_key`) from
-the newest snapshot. A sheet belongs to a role ("copy", "paste", "context") and an image ("seed 12").
+the newest snapshot. A sheet belongs to a role ("copy", "paste", "context") and an image ("seed 12"). The app calls
+`enter_page` in every run: Streamlit itself does not say that a page was left for one that stopped early.
 
 Strokes reach Python 0.2 s after the mouse is released. The line `mask 214 px` beside the canvas is how a visitor,
 and a browser test, sees that they have.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -28,9 +29,19 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image
-from streamlit_drawable_canvas import st_canvas
 
-__all__ = ["PaintedMask", "Tool", "canvas_key", "clear_mask", "display_size", "load_mask", "paint"]
+from rewrite_core.errors import MaskError
+
+__all__ = [
+    "PaintedMask",
+    "Tool",
+    "canvas_key",
+    "clear_mask",
+    "display_size",
+    "enter_page",
+    "load_mask",
+    "paint",
+]
 
 Tool = Literal["brush", "rectangle", "polygon"]
 
@@ -39,6 +50,7 @@ _LARGEST = 440
 _SMALL = 128  # pictures up to this side are enlarged by a whole factor, so that every pixel stays a square
 _RGB, _ALPHA = (255, 45, 120), 140  # shows on skin, grass and sky, and the picture shows through
 _PAINT = f"rgba({_RGB[0]}, {_RGB[1]}, {_RGB[2]}, {_ALPHA / 255:.3f})"
+_WIDEST = 4096  # a mask comes from the browser or a file: larger ones are not decoded
 _STEPS = 16  # snapshots kept for Undo
 _SHEETS = 24  # painted pictures remembered per visitor
 
@@ -112,6 +124,13 @@ def clear_mask(role: str, image: str) -> None:
     _restart((role, image), _EMPTY)
 
 
+def enter_page(page: str) -> None:
+    """Say which page this run shows, before the page itself; on entering one its canvases mount anew."""
+    if st.session_state.get("painting page") != page:
+        st.session_state["painting page"] = page
+        st.session_state["painting visit"] = _visit() + 1
+
+
 def canvas_key(role: str, image: str, mount: int = 0) -> str:
     """The component's key in session state; its container is `paint-{role}` whatever the mount."""
     return f"canvas-{role}-{image}-{mount}"
@@ -140,11 +159,12 @@ class _Snapshot:
 
 @dataclass(frozen=True)
 class _Sheet:
-    """The history of one canvas; `start` is what its present mount was given."""
+    """The history of one canvas; `start` is what its present mount was given, on which `visit` to the page."""
 
     history: tuple[_Snapshot, ...]
     start: _Snapshot
     mount: int = 0
+    visit: int = 0
 
     @property
     def newest(self) -> _Snapshot:
@@ -186,11 +206,15 @@ def _undo(name: _Name) -> None:
 
 def _opened(name: _Name) -> _Sheet:
     """The sheet to show: mounted anew if the component has been away (another page, another picture)."""
-    sheet = _sheets().get(name)
-    if sheet is None:
-        return _store(name, _BLANK)
-    alive = canvas_key(*name, sheet.mount) in st.session_state
-    return sheet if alive or sheet.newest == sheet.start else _store(name, sheet.remounted())
+    sheet, visit = _sheets().get(name, _BLANK), _visit()
+    away = sheet.visit != visit or canvas_key(*name, sheet.mount) not in st.session_state
+    if away and sheet.newest != sheet.start:
+        sheet = sheet.remounted()
+    return _store(name, replace(sheet, visit=visit))
+
+
+def _visit() -> int:
+    return int(st.session_state.get("painting visit", 0))
 
 
 def _collect(name: _Name) -> _Sheet:
@@ -206,6 +230,8 @@ def _collect(name: _Name) -> _Sheet:
 
 
 def _draw(picture: NDArray[np.uint8], size: tuple[int, int], name: _Name, tool: Tool, brush: int) -> _Sheet:
+    from streamlit_drawable_canvas import st_canvas  # only a running app can import it
+
     sheet, frame = _opened(name), f"picture-{name[0]}"
     # The component's own toolbar hangs above it and is cut off: its bin restores instead of clearing, and what
     # it undoes in polygon mode is not sent.
@@ -228,19 +254,21 @@ def _draw(picture: NDArray[np.uint8], size: tuple[int, int], name: _Name, tool: 
 
 
 def _tools(painted: PaintedMask, sheet: _Sheet, name: _Name, hint: str) -> None:
-    role, first = name[0], len(sheet.history) == 1
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(f"{painted.text} · {hint}" if painted.empty else painted.text)
         st.space("stretch")
-        undo = {"key": f"{role}-undo", "disabled": first, "on_click": _undo, "args": (name,)}
-        clear = {"key": f"{role}-clear", "disabled": painted.empty, "on_click": clear_mask, "args": name}
-        st.button("Undo", icon=":material/undo:", type="tertiary", **undo)
-        st.button("Clear", icon=":material/delete:", type="tertiary", **clear)
+        _tool("Undo", name, ":material/undo:", partial(_undo, name), disabled=len(sheet.history) == 1)
+        _tool("Clear", name, ":material/delete:", partial(clear_mask, *name), disabled=painted.empty)
+
+
+def _tool(label: str, name: _Name, icon: str, action: Callable[[], None], *, disabled: bool) -> None:
+    key = f"paint-{name[0]}-{label}"
+    st.button(label, icon=icon, type="tertiary", key=key, on_click=action, disabled=disabled)
 
 
 def _pressed(painted: PaintedMask, role: str, buttons: Sequence[str]) -> str | None:
     with st.container(horizontal=True, gap="small"):
-        presses = [st.button(label, key=f"{role}-{label}", disabled=painted.empty) for label in buttons]
+        presses = [st.button(label, key=f"paint-{role}-{label}", disabled=painted.empty) for label in buttons]
     return next((label for label, press in zip(buttons, presses, strict=True) if press), None)
 
 
@@ -270,7 +298,10 @@ def _mask(snapshot: _Snapshot, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _alpha(data_url: str) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(base64.b64decode(data_url.partition(",")[2]))) as strokes:
+    with Image.open(io.BytesIO(base64.b64decode(data_url.partition(",")[2])), formats=["PNG"]) as strokes:
+        if max(strokes.size) > _WIDEST:
+            found, expected = f"a mask of {strokes.width} × {strokes.height} px", f"at most {_WIDEST} a side"
+            raise MaskError(found=found, expected=expected, remedy="Paint it anew.")
         return np.asarray(strokes.convert("RGBA").getchannel("A"))
 
 

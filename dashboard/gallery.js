@@ -1,28 +1,32 @@
 // The gallery in the page: a listbox of pictures named by their seeds. Python sends the pictures once (`data`, the same
-// bytes until something changes, recognised by `stamp`); which one is selected lives here and is reported as `pick`.
+// bytes until something changes, recognised by `stamp`); a click marks a picture here and is reported as `pick`.
 
 const VIEWS = [["pair", "Before | after"], ["before", "Before"], ["after", "After"], ["difference", "Difference"]];
 const galleries = new WeakMap();
+const picks = (globalThis.palimpsestPicks ??= new Map()); // outlives a gallery that is taken off the page and put back
 
 export default function ({ data, parentElement, setStateValue }) {
-  const shown = galleries.get(parentElement);
-  if (shown?.stamp === data.stamp) return;
-  const gallery = { stamp: data.stamp, selected: data.selected, view: shown?.view ?? data.view };
+  const gallery = galleries.get(parentElement) ?? { view: data.view };
   galleries.set(parentElement, gallery);
-  const root = parentElement.querySelector(".gallery");
+  gallery.report = setStateValue;
+  if (gallery.stamp !== data.stamp) draw(gallery, data, parentElement);
+}
+
+function draw(gallery, data, parent) {
+  gallery.stamp = data.stamp;
   const grid = make("div", "grid", { role: "listbox", "aria-label": "pictures" });
   grid.style.setProperty("--side", `${data.side}px`);
   grid.style.setProperty("--columns", data.columns ?? "auto-fill");
   grid.classList.toggle("pixelated", data.pixelated);
   grid.append(...data.pictures.map(option));
   const paired = data.pictures.some((picture) => picture.after);
-  root.replaceChildren(...(paired ? [views(gallery, grid)] : []), grid);
+  parent.querySelector(".gallery").replaceChildren(...(paired ? [views(gallery, grid)] : []), grid);
   if (paired) show(gallery, grid, gallery.view);
-  mark(grid, gallery.selected);
+  mark(grid, picks.get(data.stamp) ?? data.selected);
   listen(grid, (seed) => {
-    gallery.selected = seed;
+    picks.set(data.stamp, seed);
     mark(grid, seed);
-    setStateValue("pick", { stamp: data.stamp, selected: seed });
+    gallery.report("pick", { stamp: data.stamp, at: Date.now(), selected: seed });
   });
 }
 

@@ -7,8 +7,8 @@ beside the seed. Pictures up to 128 px are enlarged by a whole factor, pixels an
 
 The component (`gallery.js`, `gallery.css`) is given to the page inline. Two rules keep it fast: a picture is encoded
 once (by content, for all visitors), and what is sent stays the same to the byte until pictures or layout change, so
-that a click sends two kilobytes instead of all pictures. The selection therefore lives in the browser; Python keeps
-a copy for coming back to the page, and `select` moves it.
+that a click sends two kilobytes instead of all pictures. A click therefore marks its picture in the browser, which
+reports it as `pick`; pictures are sent anew only if the page then wants another one selected.
 
 `parse_ranges` and `format_ranges` read and write "0-31, 200-212"; `range_box` is the text box for it.
 """
@@ -19,6 +19,7 @@ import base64
 import hashlib
 import io
 import re
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from PIL import Image
 
 from rewrite_core.errors import RequestError
 
-__all__ = ["Picture", "View", "format_ranges", "gallery", "parse_ranges", "range_box", "select"]
+__all__ = ["Picture", "View", "format_ranges", "gallery", "parse_ranges", "range_box"]
 
 View = Literal["pair", "before", "after", "difference"]
 
@@ -67,26 +68,22 @@ def gallery(
     columns: int | None = None,
     view: View = "pair",
 ) -> int | None:
-    """Show `pictures` and return the selected seed; `selected` and `view` are where a visitor starts."""
+    """Show `pictures` and return the selected seed.
+
+    `selected` is the page's own selection, which several galleries may share: pass what was returned last, and a new
+    click is returned instead of it. Without it a gallery remembers its own. `view` is where pairs start.
+    """
     if not pictures:
         st.caption("No pictures yet.")
-        return None
-    seeds = [picture.seed for picture in pictures]
+        return selected
     digest, payload = _payload(pictures, size, columns, view)
-    shown = _shown(key, digest, seeds, selected)
-    _component(
-        key=key,
-        data={**payload, "stamp": shown.stamp, "selected": shown.start},
-        default={"pick": None},
-        on_pick_change=lambda: None,
+    shown, chosen = _settled(key, digest, [picture.seed for picture in pictures], selected)
+    data = {**payload, "stamp": shown.stamp, "selected": shown.start}
+    _component(key=key, data=data, default={"pick": None}, on_pick_change=lambda: None)
+    _records()[key] = (
+        shown  # only now: a run that is cut off at the component leaves the click to the next one
     )
-    return shown.chosen
-
-
-def select(key: str, seed: int | None) -> None:
-    """Move the selection of the gallery `key` from code, before the gallery is drawn."""
-    shown = _records().get(key, _Shown())
-    _records()[key] = replace(shown, chosen=seed, digest="", stamp=shown.stamp + 1)
+    return chosen
 
 
 def parse_ranges(text: str) -> tuple[int, ...]:
@@ -165,12 +162,20 @@ def _short(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Shown:
-    """What the page shows under one key: a digest of it, the seed it was sent with, the seed chosen since."""
+    """What the browser shows under one key.
+
+    Attributes:
+        digest: of the pictures and their layout.
+        stamp: names this sending of them; `start` is the seed marked in it.
+        marked: the seed marked by now.
+        at: when the browser reported the last pick that was heard.
+    """
 
     digest: str = ""
+    stamp: str = ""
     start: int | None = None
-    chosen: int | None = None
-    stamp: int = 0
+    marked: int | None = None
+    at: int | None = 0
 
 
 def _records() -> dict[str, _Shown]:
@@ -178,17 +183,18 @@ def _records() -> dict[str, _Shown]:
     return records
 
 
-def _shown(key: str, digest: str, seeds: Sequence[int], selected: int | None) -> _Shown:
-    """Take the browser's pick, unless made on other pictures; start anew if anything but the pick has changed."""
-    shown = _records().get(key) or _Shown(chosen=selected)
+def _settled(key: str, digest: str, seeds: Sequence[int], selected: int | None) -> tuple[_Shown, int | None]:
+    """Hear a new pick, or else keep the page's selection; what the browser shall show, and the selected seed."""
+    shown = _records().get(key, _Shown())
     pick = (st.session_state.get(key) or {}).get("pick") or {}
-    if pick and pick.get("stamp", shown.stamp) == shown.stamp:
-        shown = replace(shown, chosen=pick["selected"])
-    if shown.digest != digest or key not in st.session_state:
-        start = shown.chosen if shown.chosen in seeds else None
-        shown = _Shown(digest, start, start, shown.stamp + 1)
-    _records()[key] = shown
-    return shown
+    chosen = shown.marked if selected is None else selected
+    if pick and pick.get("stamp", shown.stamp) == shown.stamp and pick.get("at") != shown.at:
+        chosen = int(pick["selected"])
+        shown = replace(shown, marked=chosen, at=pick.get("at"))
+    mark = chosen if chosen in seeds else None
+    if shown.digest != digest or shown.marked != mark or key not in st.session_state:
+        shown = _Shown(digest, secrets.token_hex(8), mark, mark, shown.at)
+    return shown, mark if selected is None else chosen
 
 
 # what is sent

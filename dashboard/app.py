@@ -1,0 +1,48 @@
+"""`streamlit run dashboard/app.py`, or `palimpsest run`: navigation over pages/, and the sidebar they share."""
+
+from __future__ import annotations
+
+import os
+
+import streamlit as st
+import torch
+
+from dashboard.session import session
+from dashboard.sidebar import sidebar
+from rewrite_core.resources import resource_dir
+
+__all__ = ["PAGES", "main"]
+
+PAGES = (
+    ("model.py", "Model", ":material/deployed_code:"),
+    ("rewriting.py", "Rewriting", ":material/history_edu:"),
+)
+"""One line a page: file below pages/, title, icon. The second one is where a visitor arrives."""
+
+ARRIVAL = "rewriting.py"
+
+ROOM = ".stMainBlockContainer { padding: 2.6rem 2rem 3rem; }"
+"""Streamlit's wide layout leaves a quarter of a laptop's screen empty, which no theme setting changes."""
+
+
+def main() -> None:
+    """Run the page that the visitor is on."""
+    st.set_page_config(page_title="Palimpsest", page_icon="📜", layout="wide", initial_sidebar_state=260)
+    st.html(f"<style>{ROOM}</style>")
+    _settle_threads()
+    folder = resource_dir("pages")
+    pages = [
+        st.Page(folder / file, title=title, icon=icon, default=file == ARRIVAL) for file, title, icon in PAGES
+    ]
+    page = st.navigation(pages)
+    sidebar(session())
+    page.run()
+
+
+@st.cache_resource(show_spinner=False)
+def _settle_threads() -> None:
+    """Torch's threads, a setting of the process: half the cores, so that drawing and serving do not fight for them."""
+    torch.set_num_threads(int(os.environ.get("PALIMPSEST_THREADS") or max(1, (os.cpu_count() or 2) // 2)))
+
+
+main()

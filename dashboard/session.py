@@ -1,0 +1,182 @@
+"""One visitor's state, and what all visitors share.
+
+A `Session` belongs to one visitor: the open generator, the layer, the rule stack, the edit being painted and its trial.
+Its parts are values that are replaced, never changed in place, and nothing in it can be reached from another visitor's
+session. What is shared is read only: loaded generators, their statistics, and pictures already drawn, each named by all
+that it depends on (`st.cache_resource`).
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from dataclasses import dataclass, field
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from dashboard.progress import Job
+from rewrite_core.directions.matches import Matches
+from rewrite_core.errors import ModelMismatch
+from rewrite_core.generators import Generator, LatentSpec, Progress, embedded_names, open_generator
+from rewrite_core.pictures import to_uint8
+from rewrite_core.rules.request import EditRequest
+from rewrite_core.rules.rewrite import Edit
+from rewrite_core.rules.rule import Rule, RuleStack
+from rewrite_core.statistics import LayerStatistics, layer_statistics
+
+__all__ = ["Session", "drawn", "embedded", "session", "statistics_of"]
+
+
+@dataclass
+class Session:
+    """What one visitor has open.
+
+    Attributes:
+        draft: the edit being painted.
+        tried: the request last handed to the solver; from then on every change of the draft is solved again.
+        trial: its solution, drawn on top of the stack until it is kept or dropped.
+        dropped: the trial that Undo took away, for Redo.
+        view: which of the rewriting page's views is shown.
+    """
+
+    generator: Generator
+    layer: str
+    visitor: str = field(default_factory=lambda: uuid.uuid4().hex)
+    truncation: float = 1.0
+    stack: RuleStack = field(default_factory=RuleStack)
+    draft: EditRequest = field(default_factory=EditRequest)
+    tried: EditRequest | None = None
+    trial: Edit | None = None
+    dropped: Edit | None = None
+    solving: Job[Edit] | None = None
+    searching: Job[Matches] | None = None
+    matches: Matches | None = None
+    selected: int = 0
+    view: str = "Paint"
+    problem: str = ""
+
+    # What is open.
+
+    def open(self, generator: Generator) -> None:
+        """Open another generator; the rules and masks of the last one do not fit it."""
+        self.__init__(generator, generator.default_layer, self.visitor)  # type: ignore[misc]
+
+    def request(self) -> EditRequest:
+        """The draft at the session's layer and truncation."""
+        latents = self.draft.latents.model_copy(update={"truncation": self.truncation})
+        return self.draft.model_copy(update={"layer": self.layer, "latents": latents})
+
+    def change(self, **parts: object) -> None:
+        """Replace parts of the draft."""
+        self.draft = self.draft.model_copy(update=parts)
+
+    def load(self, request: EditRequest) -> None:
+        """Take over a saved edit, opening the embedded generator that it was made for.
+
+        Raises:
+            ModelMismatch: if it was made for a generator that is not open, with the fingerprints of both.
+        """
+        made_for = request.model
+        if made_for and made_for.fingerprint != self.generator.fingerprint:
+            known = [embedded(name) for name in embedded_names()]
+            fitting = [generator for generator in known if generator.fingerprint == made_for.fingerprint]
+            if not fitting:
+                raise ModelMismatch(
+                    found=f"an edit for {made_for.name} ({made_for.fingerprint[:12]})",
+                    expected=f"one for {self.generator.name} ({self.generator.fingerprint[:12]})",
+                    remedy="Open the generator it was made for, then load the edit again.",
+                )
+            self.open(fitting[0])
+        self.draft, self.trial, self.dropped, self.tried = request, None, None, None
+        self.truncation = request.latents.truncation
+        self.layer = request.layer if request.layer in self.generator.layers else self.generator.default_layer
+
+    # The rules.
+
+    @property
+    def rules(self) -> RuleStack:
+        """The rules that what is drawn obeys: the stack, and the trial on top."""
+        return self.stack.push(self.trial.rule) if self.trial else self.stack
+
+    def keep(self, name: str) -> None:
+        """Put the trial on the stack."""
+        if self.trial:
+            self.stack = self.stack.push(self.trial.rule.renamed(name))
+            self.trial, self.dropped, self.tried = None, None, None
+
+    def add(self, rule: Rule) -> None:
+        """Put a rule from a file on the stack, once it is known to fit."""
+        rule.check(self.generator)
+        self.stack = self.stack.push(rule)
+
+    def undo(self) -> None:
+        """Drop the trial, or else take back the last change of the stack."""
+        if self.trial:
+            self.trial, self.dropped, self.tried = None, self.trial, None
+        else:
+            self.stack = self.stack.undo()
+
+    def redo(self) -> None:
+        """Bring back what Undo took."""
+        if self.dropped:
+            self.trial, self.dropped = self.dropped, None
+        else:
+            self.stack = self.stack.redo()
+
+    def revert(self) -> None:
+        """The generator as it was loaded; Undo brings the stack back."""
+        self.trial, self.dropped, self.tried, self.stack = None, None, None, self.stack.clear()
+
+    # What is drawn.
+
+    def edited(self) -> Generator:
+        """A view of the open generator in which the rules hold."""
+        return self.generator.with_rules(self.rules)
+
+    def spec(self, seeds: tuple[int, ...]) -> LatentSpec:
+        """The latents of pictures by number, as this visitor's draft counts them."""
+        return LatentSpec(seeds, self.draft.latents.scheme, self.truncation)
+
+    def pictures(self, seeds: tuple[int, ...], *, edited: bool = False) -> NDArray[np.uint8]:
+        """Pictures [N, H, W, 3] of these seeds, with or without the rules."""
+        generator = self.edited() if edited else self.generator
+        return drawn(generator.fingerprint, self.spec(seeds), generator)
+
+
+def session() -> Session:
+    """This visitor's session, opened on the default embedded generator."""
+    if "palimpsest" not in st.session_state:
+        generator = embedded(embedded_names()[0])
+        st.session_state["palimpsest"] = Session(generator, generator.default_layer)
+    current: Session = st.session_state["palimpsest"]
+    return current
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def embedded(name: str) -> Generator:
+    """An embedded generator, loaded once for all visitors."""
+    return open_generator(name)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def drawn(fingerprint: str, spec: LatentSpec, _generator: Generator) -> NDArray[np.uint8]:
+    """Pictures [N, H, W, 3], drawn once for all visitors; a view's `fingerprint` is not its pristine network's."""
+    return to_uint8(_generator.sample(spec))
+
+
+_gathered: dict[tuple[str, str], LayerStatistics] = {}
+_gathering = threading.Lock()
+
+
+def statistics_of(generator: Generator, layer: str, progress: Progress | None = None) -> LayerStatistics:
+    """Statistics of a layer, kept for all visitors; called from a job's thread."""
+    key = (generator.pristine.fingerprint, layer)
+    if (found := _gathered.get(key)) is None:
+        found = layer_statistics(generator, layer, progress=progress)
+        with _gathering:
+            while len(_gathered) >= 16:
+                _gathered.pop(next(iter(_gathered)))
+            _gathered[key] = found
+    return found

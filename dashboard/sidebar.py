@@ -1,0 +1,72 @@
+"""The sidebar: what is open, the layer, and the rule stack, because rules change what every page draws."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.binding import bound
+from dashboard.session import Session
+from rewrite_core.rules.rule import Entry, RuleStack
+
+__all__ = ["layer_choice", "sidebar"]
+
+
+def sidebar(session: Session) -> None:
+    """Draw it; call it once a run, before the page."""
+    generator = session.generator
+    with st.sidebar:
+        st.markdown(f"**{generator.name}**")
+        st.caption(f"{generator.family} · {generator.resolution} px · {generator.device.type}")
+        layer_choice(session, "sidebar")
+        st.markdown("**Rules**")
+        if not session.stack.entries:
+            st.caption("None kept yet. Every page draws with the rules listed here.")
+        for index, entry in enumerate(session.stack.entries):
+            _entry(session, index, entry)
+
+
+def layer_choice(session: Session, place: str) -> None:
+    """The session's layer; every place that offers it shows and changes the same one."""
+    layers = session.generator.layers
+
+    def grid(name: str) -> str:
+        return f"{name} · {layers[name].key_size[0]} → {layers[name].value_size[0]} px"
+
+    def store(name: str) -> None:
+        session.layer = name
+
+    st.selectbox("Layer", list(layers), format_func=grid, **bound(f"layer-{place}", session.layer, store))
+
+
+def _entry(session: Session, index: int, entry: Entry) -> None:
+    def change(stack: RuleStack) -> None:
+        session.stack = stack
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.toggle(
+            f"{entry.rule.name}",
+            help=f"Layer {entry.rule.layer}, rank {entry.rule.rank}",
+            **bound(f"rule-on-{index}", entry.on, lambda _: change(session.stack.toggle(index))),
+        )
+        st.space("stretch")
+        st.button(
+            "",
+            icon=":material/close:",
+            type="tertiary",
+            help="Remove this rule",
+            key=f"rule-remove-{index}",
+            on_click=lambda: change(session.stack.remove(index)),
+        )
+    st.slider(
+        f"Strength of {entry.rule.name}",
+        -1.0,
+        2.0,
+        step=0.05,
+        disabled=not entry.on,
+        label_visibility="collapsed",
+        **bound(
+            f"rule-strength-{index}",
+            entry.rule.strength,
+            lambda strength: change(session.stack.with_strength(index, strength)),
+        ),
+    )

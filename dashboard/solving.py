@@ -1,0 +1,68 @@
+"""Trying an edit and searching its context, as jobs of one visitor."""
+
+from __future__ import annotations
+
+from dashboard.progress import jobs
+from dashboard.session import Session, statistics_of
+from rewrite_core.directions.matches import Matches, matches
+from rewrite_core.errors import RequestError
+from rewrite_core.generators import LatentSpec, Progress
+from rewrite_core.rules.rewrite import Edit, completed, direction_of, rewrite
+
+__all__ = ["SEARCHED", "ready", "resolve", "search", "try_edit"]
+
+SEARCHED = 1000
+"""Pictures that a search looks through."""
+
+
+def ready(session: Session) -> str:
+    """Why the draft cannot be tried yet, or nothing."""
+    try:
+        completed(session.request(), session.generator)
+    except RequestError as problem:
+        return problem.remedy
+    return ""
+
+
+def try_edit(session: Session) -> None:
+    """Hand the draft to the solver, in place of an older one that is still running.
+
+    Raises:
+        RequestError: if it is incomplete, or the visitor has too many jobs under way.
+    """
+    if session.solving:
+        session.solving.cancel()
+    request = completed(session.request(), session.generator)
+    generator, session.tried = session.generator, session.request()
+
+    def work(progress: Progress) -> Edit:
+        statistics = statistics_of(generator, str(request.layer), progress)
+        return rewrite(generator, request, statistics=statistics, progress=progress)
+
+    session.solving = jobs().submit(session.visitor, "Solving", work)
+
+
+def resolve(session: Session) -> None:
+    """Solve again if the draft has changed since it was tried."""
+    if session.tried is not None and session.tried != session.request() and not ready(session):
+        try_edit(session)
+
+
+def search(session: Session) -> None:
+    """Look for the draft's context in many pictures.
+
+    Raises:
+        RequestError: if there is no context.
+    """
+    request, generator, layer = session.request(), session.generator, session.layer
+    request.painted("key")
+    spec = LatentSpec.of(range(SEARCHED), request.latents.scheme, request.latents.truncation)
+
+    def work(progress: Progress) -> Matches:
+        statistics = statistics_of(generator, layer, progress)
+        direction = direction_of(generator, request, statistics)
+        return matches(generator, layer, direction.vectors[0], spec, progress)
+
+    if session.searching:
+        session.searching.cancel()
+    session.searching = jobs().submit(session.visitor, "Searching", work)

@@ -1,0 +1,75 @@
+"""What has been painted so far: thumbnails of copy, paste, context and protected regions, each with a cross."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from dashboard.session import Session
+from rewrite_core.pictures import encode_png, outline
+from rewrite_core.rules.request import Painted
+
+__all__ = ["thumbnail", "tray"]
+
+SIDE = 54
+COLOURS = {
+    "object": (240, 200, 40),
+    "paste": (235, 70, 70),
+    "key": (255, 255, 255),
+    "protect": (70, 190, 240),
+}
+"""Copy yellow and paste red as in the published interface, context white, protected blue."""
+
+
+def tray(session: Session) -> None:
+    """The context in one row, copy and paste in another, and what is protected if anything is."""
+    _row(session, "Context", "key", "Where the rule is to act: paint it in a few pictures.")
+    copied, pasted = st.columns(2)
+    with copied:
+        _row(session, "Copy", "object", "What to copy.")
+    with pasted:
+        _row(session, "Paste", "paste", "Where to put it.")
+    if session.draft.protect:
+        _row(session, "Protected", "protect", "")
+
+
+def _row(session: Session, title: str, part: str, hint: str) -> None:
+    value = getattr(session.draft, part)
+    regions: tuple[Painted, ...] = value if isinstance(value, tuple) else (value,) if value else ()
+    st.caption(f"**{title}**" + (f" · {len(regions)}" if len(regions) > 1 else ""))
+    if not regions:
+        st.caption(hint)
+        return
+    with st.container(horizontal=True, gap="xsmall"):
+        for index, painted in enumerate(regions):
+            _thumb(session, part, index, painted)
+
+
+def _thumb(session: Session, part: str, index: int, painted: Painted) -> None:
+    def remove() -> None:
+        value = getattr(session.draft, part)
+        rest = value[:index] + value[index + 1 :] if isinstance(value, tuple) else None
+        session.change(**{part: rest})
+
+    with st.container(width=SIDE, gap=None):
+        picture = session.pictures((painted.image,))[0]
+        st.image(thumbnail(picture, painted, part), width=SIDE)
+        st.button(
+            f"{painted.image}",
+            icon=":material/close:",
+            type="tertiary",
+            help=f"Remove the region painted on picture {painted.image}",
+            key=f"remove-{part}-{index}",
+            on_click=remove,
+        )
+
+
+@st.cache_data(max_entries=512, show_spinner=False, hash_funcs={Painted: hash})
+def thumbnail(picture: NDArray[np.uint8], painted: Painted, part: str) -> bytes:
+    """A PNG of `picture` [H, W, 3], enlarged, with what lies outside the mask dimmed."""
+    side = 3 * SIDE
+    large = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST))
+    area = painted.mask.area((side, side)).numpy() > 0.5
+    return encode_png(outline(large, area, COLOURS[part], thickness=3, dim=0.55))

@@ -1,0 +1,137 @@
+"""Model: choose or open a generator, see what it draws and how it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.binding import bound
+from dashboard.errors import shown
+from dashboard.gallery import Picture, gallery, range_box
+from dashboard.opening import offered_models, open_path, open_upload, paths_allowed
+from dashboard.saving import model_zip
+from dashboard.session import Session, drawn, embedded, session
+from rewrite_core.generators import Generator, LatentSpec, embedded_folder, embedded_names
+from rewrite_core.pictures import encode_png, grid
+
+PREVIEW = LatentSpec.of(range(6))
+
+
+def cards(visitor: Session) -> None:
+    """The embedded generators, and the ways to open another."""
+    for column, name in zip(st.columns([1, 1, 1.2], gap="medium"), [*embedded_names(), None], strict=False):
+        with column, st.container(border=True, height="stretch"):
+            if name:
+                card(visitor, name)
+            else:
+                opener(visitor)
+
+
+def card(visitor: Session, name: str) -> None:
+    """One embedded generator with six samples."""
+    generator = embedded(name)
+    is_open = visitor.generator.fingerprint == generator.fingerprint
+    st.markdown(f"**{name}** · {generator.resolution} px · {len(generator.layers)} layers")
+    samples = drawn(generator.fingerprint, PREVIEW, generator)
+    st.image(encode_png(grid(samples.repeat(2, 1).repeat(2, 2), columns=6, pad=4)), width="stretch")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        label = "Open" if not is_open else "Is open"
+        st.button(label, key=f"open-{name}", disabled=is_open, on_click=visitor.open, args=(generator,))
+        with st.popover("Licence and origin", type="tertiary"):
+            st.markdown((embedded_folder(name) / "PROVENANCE.md").read_text(encoding="utf-8"))
+
+
+def opener(visitor: Session) -> None:
+    """A path on this machine where that is allowed, and an upload."""
+    st.markdown("**Your own**")
+    offered = offered_models()
+    if offered:
+        chosen = st.selectbox("Models on this server", offered, index=None, key="offered")
+        if chosen and st.button("Open", key="open-offered"):
+            _open(visitor, lambda: open_path(chosen))
+    if paths_allowed():
+        with st.form("path", border=False):
+            path = st.text_input("File or folder on this machine", key="path", placeholder="~/models/my-gan")
+            if st.form_submit_button("Open", key="open-path") and path:
+                _open(visitor, lambda: open_path(path))
+    files = st.file_uploader(
+        "Upload model.json and model.safetensors",
+        type=["json", "safetensors"],
+        accept_multiple_files=True,
+        key="upload",
+    )
+    if files and st.button("Open the upload", key="open-upload"):
+        _open(visitor, lambda: open_upload({file.name: file.getvalue() for file in files}))
+
+
+def _open(visitor: Session, opened: Callable[[], Generator]) -> None:
+    with shown():
+        visitor.open(opened())
+        st.rerun()
+
+
+def samples(visitor: Session) -> None:
+    """What the open generator draws."""
+
+    def store(truncation: float) -> None:
+        visitor.truncation = truncation
+
+    numbers, slider = st.columns([1.6, 1], gap="large")
+    with numbers:
+        seeds = range_box("Pictures", key="model-seeds", default="0-47")
+    with slider:
+        st.slider(
+            "Truncation ψ",
+            0.0,
+            1.5,
+            step=0.05,
+            help="Moves latents towards the average one: 1 leaves them, 0 draws the average picture.",
+            **bound("truncation", visitor.truncation, store),
+        )
+    pairs = zip(seeds, visitor.pictures(seeds, edited=True), strict=True)
+    chosen = gallery([Picture(*pair) for pair in pairs], key="samples", selected=visitor.selected, size=80)
+    visitor.selected = visitor.selected if chosen is None else chosen
+    if visitor.rules.active:
+        st.caption(f"Drawn with {len(visitor.rules.active)} rule(s).")
+
+
+def architecture(generator: Generator) -> None:
+    """The rewritable layers."""
+    rows = [
+        {
+            "layer": layer.name,
+            "kind": layer.kind,
+            "units": f"{layer.in_channels} → {layer.out_channels}",
+            "grid": f"{layer.key_size[0]} → {layer.value_size[0]}",
+            "kernel": "{} × {}".format(*layer.convolution.kernel),
+        }
+        for layer in generator.layers.values()
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, key="layers")
+    st.caption(f"Every layer listed can be rewritten. Fingerprint {generator.fingerprint[:16]}…")
+
+
+def export(visitor: Session) -> None:
+    """The weights with the rules in them."""
+    if visitor.rules.active and st.toggle("Export with rules", key="export"):
+        view = visitor.edited()
+        content = model_zip(view.fingerprint, view)
+        st.download_button("Model folder (zip)", content, f"{view.name}-edited.zip", on_click="ignore")
+
+
+def page(visitor: Session) -> None:
+    """Cards, samples, layers."""
+    cards(visitor)
+    drawn_side, built_side = st.columns([2, 1], gap="large")
+    with drawn_side, shown():
+        st.subheader(f"What {visitor.generator.name} draws")
+        samples(visitor)
+    with built_side, shown():
+        st.subheader("Layers")
+        architecture(visitor.generator.pristine)
+        export(visitor)
+
+
+page(session())
