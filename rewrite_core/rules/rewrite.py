@@ -8,11 +8,13 @@ edited = generator.with_rules(edit.rule)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from rewrite_core.directions import Direction, context_direction
+from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator, Progress
 from rewrite_core.memory import observe, outside, second_moment_of
 from rewrite_core.rules.goal import Goal, copy_paste, erase
@@ -42,6 +44,7 @@ def rewrite(
     statistics: LayerStatistics | None = None,
     store: Store | None = None,
     name: str = "",
+    beneath: Sequence[Rule] = (),
     progress: Progress | None = None,
 ) -> Edit:
     """Solve `request` on `generator`, on its pristine network whatever rules it is viewed through.
@@ -52,6 +55,7 @@ def rewrite(
         store: where statistics are kept, if not in the default store.
         statistics: of the request's layer, if at hand; gathered through `store` otherwise.
         name: what to call the rule.
+        beneath: the rules that are on while this one is made, for its provenance.
         progress: called while statistics are gathered and while the solver runs; `Cancelled` from it ends the
             former, while the latter returns its best Λ so far.
 
@@ -64,6 +68,12 @@ def rewrite(
     layer = str(request.layer)
     if statistics is None:
         statistics = layer_statistics(generator, layer, store=store, progress=progress)
+    elif (statistics.layer, statistics.fingerprint) != (layer, generator.fingerprint):
+        raise RequestError(
+            found=f"statistics of {statistics.layer} in the generator {statistics.fingerprint[:12]}",
+            expected=f"those of {layer} in {generator.name} ({generator.fingerprint[:12]})",
+            remedy="Gather them with layer_statistics, or leave them out.",
+        )
     direction = direction_of(generator, request, statistics)
     goal = goal_of(generator, request, statistics)
     vectors = direction.vectors.to(generator.device, torch.float32)
@@ -72,6 +82,7 @@ def rewrite(
         model=generator.name,
         fingerprint=generator.fingerprint,
         layer=layer,
+        beneath=tuple(rule.digest for rule in beneath),
         name=name or f"{request.operation} at {layer}",
         request=request.to_dict(),
         result=solved.summary(),
