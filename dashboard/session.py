@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from dashboard.progress import Job
 from rewrite_core.directions.matches import Matches
-from rewrite_core.errors import ModelMismatch
 from rewrite_core.generators import Generator, LatentSpec, Progress, embedded_names, open_generator
 from rewrite_core.rules.request import EditRequest
-from rewrite_core.rules.rewrite import Edit
+from rewrite_core.rules.rewrite import Edit, check_model
 from rewrite_core.rules.rule import Rule, RuleStack
 from rewrite_core.statistics import LayerStatistics, layer_statistics
 
@@ -99,17 +98,13 @@ class Session:
             MaskError: if one of its masks is empty.
         """
         request.require_areas()
-        made_for = request.model
-        if made_for and made_for.fingerprint != self.generator.fingerprint:
-            known = [embedded(name) for name in embedded_names()]
-            fitting = [generator for generator in known if generator.fingerprint == made_for.fingerprint]
-            if not fitting:
-                raise ModelMismatch(
-                    found=f"an edit for {made_for.name} ({made_for.fingerprint[:12]})",
-                    expected=f"one for {self.generator.name} ({self.generator.fingerprint[:12]})",
-                    remedy="Open the generator it was made for, then load the edit again.",
-                )
-            self.open(fitting[0])
+        for name in embedded_names():
+            if (
+                request.model
+                and request.model.fingerprint == embedded(name).fingerprint != self.generator.fingerprint
+            ):
+                self.open(embedded(name))
+        check_model(request, self.generator)
         layer = self.generator.layer(request.layer).name if request.layer else self.layer
         self.clear_edit()
         self.draft = request

@@ -454,3 +454,16 @@ def test_a_path_with_nothing_there_names_the_embedded_models(path: str):
     with pytest.raises(FileError, match=r"anime64-dcgan|expected model\.json") as problem:
         open_generator(path)
     assert len(str(problem.value)) < 500
+
+
+def test_a_latent_of_the_wrong_size_is_refused_when_the_stack_is_opened():
+    stack = nn.Sequential(nn.ConvTranspose2d(64, 3, 4), nn.Tanh())
+    with pytest.raises(FileError, match=r"fails on \[32, 1, 1\].*\[64, H, W\]"):
+        from_sequential(stack, latent_dim=32)
+
+
+def test_a_saved_copy_keeps_the_licence_and_the_source():
+    files = open_generator("anime64-dcgan").files()
+    card = json.loads(files["model.json"])
+    assert card["weights_licence"].startswith("MIT")
+    assert card["source"]["repository"]

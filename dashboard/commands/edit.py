@@ -55,7 +55,7 @@ def edit(
     from rewrite_core import LatentSpec
 
     request = load_edit(edit, settings)
-    generator = generator_for(request, model, force)
+    generator, request = generator_for(request, model, force)
     solved = _solved(generator, request, name or Path(edit).stem, quiet)
     written = []
     if rule:

@@ -88,22 +88,21 @@ def load_edit(edit: str, settings: Mapping[str, Any]) -> EditRequest:
     return EditRequest.from_json(data, path.name)
 
 
-def generator_for(request: EditRequest, model: str | None, force: bool) -> Generator:
-    """The generator at `model`, else the embedded one that the edit names, else the default one.
+def generator_for(request: EditRequest, model: str | None, force: bool) -> tuple[Generator, EditRequest]:
+    """The generator at `model`, else the embedded one that the edit names, else the default; and the edit for it.
 
     Raises:
         ModelMismatch: the edit was made for another one; with `force` only a warning.
     """
-    made_for = request.model
-    generator = opened(model, made_for.name if made_for else "")
-    if made_for and made_for.fingerprint != generator.fingerprint:
-        problem = ModelMismatch(
-            found=f"an edit made for {made_for.name} ({made_for.fingerprint[:12]})",
-            expected=f"one for {generator.name} ({generator.fingerprint[:12]})",
-            remedy="",
-        )
+    from rewrite_core.rules.rewrite import check_model
+
+    generator = opened(model, request.model.name if request.model else "")
+    try:
+        check_model(request, generator)
+    except ModelMismatch as problem:
         excuse(problem, force)
-    return generator
+        request = request.model_copy(update={"model": None})
+    return generator, request
 
 
 def _found(edit: str) -> Path:

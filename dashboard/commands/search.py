@@ -48,7 +48,7 @@ def search(
     EDIT is a file whose context is to be looked for, or the name of an example. The best match comes first.
     """
     request = load_edit(edit, settings)
-    generator = generator_for(request, model, force)
+    generator, request = generator_for(request, model, force)
     layer = request.layer or generator.default_layer
     found = _found(generator, request, layer, seeds, quiet)
     best = [(seed, float(found.of(seed).max())) for seed in found.top(top)]

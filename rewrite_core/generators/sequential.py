@@ -59,8 +59,14 @@ class StackDescription(Settings):
     note: str = ""
 
 
+ABOUT = {"source", "weights_licence", "training_data", "note"}
+
+
 class SequentialGenerator(Generator):
-    """A generator whose network is one `torch.nn.Sequential` of steps."""
+    """A generator whose network is one `torch.nn.Sequential` of steps.
+
+    `about` is what its ``model.json`` says of source, licence and training data; a saved copy says it again.
+    """
 
     family = "sequential"
 
@@ -71,8 +77,10 @@ class SequentialGenerator(Generator):
         name: str,
         latent: LatentDescription,
         output_range: tuple[float, float],
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.output_range = output_range
+        self.about = dict(about or {})
         self.latent = latent
         sizes = trace(network, latent.dim, name)
         picture = sizes[-1]
@@ -167,6 +175,7 @@ class SequentialGenerator(Generator):
             "name": self.name,
             "resolution": self.resolution,
             **self.architecture(),
+            **self.about,
         }
         tensors = {
             f"{name}.{key}": tensor.transpose(0, 1).contiguous()
@@ -261,7 +270,11 @@ def open_stack(source: Source) -> SequentialGenerator:
         network.add_module(name, _built(step, own, name, source.name))
     _require_used(tensors, network, source.name)
     return SequentialGenerator(
-        network, name=description.name, latent=description.latent, output_range=description.output_range
+        network,
+        name=description.name,
+        latent=description.latent,
+        output_range=description.output_range,
+        about=description.model_dump(include=ABOUT, exclude_defaults=True),
     )
 
 

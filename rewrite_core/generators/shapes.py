@@ -31,8 +31,8 @@ def trace(network: nn.Sequential, latent_dim: int, name: str) -> list[tuple[int,
     sizes = [tuple(x.shape[1:])]
     for step, module in ghost.named_children():
         try:
-            if isinstance(module, ConvolutionModule) and x.ndim != 4:
-                raise ValueError("a convolution takes [C, H, W]")
+            if isinstance(module, ConvolutionModule):
+                _check_map(module, x)
             x = module(x)
             sizes.append(tuple(x.shape[1:]))
         except Exception as problem:  # whatever a handed-over module raises on the wrong shape
@@ -48,6 +48,12 @@ def trace(network: nn.Sequential, latent_dim: int, name: str) -> list[tuple[int,
                 remedy="Check the scales, strides and paddings.",
             )
     return sizes
+
+
+def _check_map(module: ConvolutionModule, x: Tensor) -> None:
+    """What a transposed convolution on the meta device does not check for itself."""
+    if x.ndim != 4 or x.shape[1] != module.weight.shape[1]:
+        raise ValueError(f"the convolution takes [{module.weight.shape[1]}, H, W]")
 
 
 def _without_numbers(network: nn.Sequential) -> nn.Sequential:

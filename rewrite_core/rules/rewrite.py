@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from rewrite_core.directions import Direction, context_direction
-from rewrite_core.errors import RequestError
+from rewrite_core.errors import ModelMismatch, RequestError
 from rewrite_core.generators import Generator, Progress
 from rewrite_core.memory import observe, outside, second_moment_of
 from rewrite_core.rules.goal import Goal, copy_paste, erase
@@ -25,7 +25,7 @@ from rewrite_core.rules.settings import ModelRef
 from rewrite_core.rules.solve import Solved, solve
 from rewrite_core.statistics import LayerStatistics, Store, layer_statistics
 
-__all__ = ["Edit", "completed", "direction_of", "goal_of", "rewrite"]
+__all__ = ["Edit", "check_model", "completed", "direction_of", "goal_of", "rewrite"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +91,26 @@ def rewrite(
     return Edit(Rule(vectors, solved.delta, provenance), direction, solved)
 
 
+def check_model(request: EditRequest, generator: Generator) -> None:
+    """Check that `request` was made for `generator`, if it says for which.
+
+    Raises:
+        ModelMismatch: with both fingerprints.
+    """
+    made_for, have = request.model, generator.pristine
+    if made_for and made_for.fingerprint != have.fingerprint:
+        raise ModelMismatch(
+            found=f"an edit made for {made_for.name} ({made_for.fingerprint[:12]})",
+            expected=f"one for {have.name} ({have.fingerprint[:12]})",
+            remedy="Open the generator it was made for, then the edit again.",
+        )
+
+
 def completed(request: EditRequest, generator: Generator) -> EditRequest:
     """`request` with the generator's name, and a layer if it has none, once it is known to be complete."""
     model = ModelRef(name=generator.pristine.name, fingerprint=generator.pristine.fingerprint)
     filled = request.model_copy(update={"layer": request.layer or generator.default_layer, "model": model})
+    check_model(request, generator)
     filled.check(generator.layers)
     return filled
 
