@@ -182,13 +182,14 @@ def test_a_published_edit_numbers_pictures_by_rows_says_so_and_can_be_left(visit
     sidebar = visitor.locator('[data-testid="stSidebar"]')
     expect(sidebar).to_contain_text("numbered as in the published interface", timeout=20_000)
     visitor.keyboard.press("Escape")
-    assert sources(visitor, "choice") != by_seed
+    first = visitor.locator(".st-key-choice img").first
+    expect(first).not_to_have_attribute("src", by_seed[0], timeout=20_000)
     press(visitor, "try")
     wait_text(visitor, "elsewhere")
     press(visitor, "by-seed")
     expect(sidebar).not_to_contain_text("numbered as in the published interface", timeout=20_000)
     show(visitor, "Paint")
-    assert sources(visitor, "choice") == by_seed
+    expect(first).to_have_attribute("src", by_seed[0], timeout=20_000)
 
 
 def test_search_shows_the_pictures_that_match_the_context(visitor: Page) -> None:
