@@ -3,8 +3,11 @@
 from rewrite_core.generators.checkpoint import embedded_folder, embedded_names, open_generator, open_source
 from rewrite_core.generators.generator import MICRO_BATCH, Box, Generator, Layer, LayerInput, Progress
 from rewrite_core.generators.latents import Latents, LatentSpec
+from rewrite_core.generators.noise import NoiseSource, SeededNoise, StoredNoise
+from rewrite_core.generators.proggan import ProgGANGenerator
 from rewrite_core.generators.sequential import SequentialGenerator, from_sequential
 from rewrite_core.generators.source import Source
+from rewrite_core.generators.stylegan2 import StyleGAN2Generator
 
 __all__ = [
     "MICRO_BATCH",
@@ -14,9 +17,14 @@ __all__ = [
     "Latents",
     "Layer",
     "LayerInput",
+    "NoiseSource",
+    "ProgGANGenerator",
     "Progress",
+    "SeededNoise",
     "SequentialGenerator",
     "Source",
+    "StoredNoise",
+    "StyleGAN2Generator",
     "embedded_folder",
     "embedded_names",
     "from_sequential",

@@ -25,6 +25,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,8 +40,8 @@ from rewrite_core.generators.latents import Distribution, Latents, LatentSpec, d
 
 __all__ = ["MICRO_BATCH", "Box", "Edits", "Generator", "Layer", "LayerInput", "Progress"]
 
-MICRO_BATCH = 25
-"""Pictures drawn at a time. Fixed, because batches of different sizes differ in the last bits (3e-6)."""
+MICRO_BATCH, LARGEST_MAPS = 25, 128 << 20
+"""Pictures drawn at a time, at most; and the bytes that the largest maps of so many may have. See `micro_batch`."""
 
 Box = tuple[int, int, int, int]
 """Top, left, bottom, right on a feature map; bottom and right exclusive."""
@@ -164,6 +165,15 @@ class Generator(ABC):
         return max(self.picture_size)
 
     @property
+    def micro_batch(self) -> int:
+        """Pictures drawn at a time: 25, or fewer where maps are large.
+
+        Fixed for a generator, because batches of different sizes differ in the last bits (3e-6).
+        """
+        sizes = [layer.out_channels * math.prod(layer.value_size) for layer in self.layers.values()]
+        return max(1, min(MICRO_BATCH, LARGEST_MAPS // (4 * max(sizes, default=1))))
+
+    @property
     def device(self) -> torch.device:
         """Where the network's tensors are."""
         return next(tensor for _, tensor in self.tensors()).device
@@ -216,7 +226,7 @@ class Generator(ABC):
     def sample(self, spec: LatentSpec, progress: Progress | None = None) -> Tensor:
         """Pictures [N, 3, R, R] of `spec` on the CPU, drawn a micro-batch at a time."""
         done, drawn = 0, []
-        for block in spec.blocks(MICRO_BATCH):
+        for block in spec.blocks(self.micro_batch):
             drawn.append(self.pictures(self.latents(block)).cpu())
             done += len(block)
             if progress:

@@ -63,7 +63,7 @@ def layer_statistics(
     size = 4 * found.in_channels * found.key_size[0] * found.key_size[1]
     count = max(1, min(SAMPLED_PICTURES, samples, SAMPLED_BYTES // size))
     weight, keys, power = pristine.weight(layer), [], 0.0
-    for block in LatentSpec.of(range(count)).blocks(25):
+    for block in LatentSpec.of(range(count)).blocks(pristine.micro_batch):
         keys.append(pristine.keys(pristine.latents(block), layer).keys)
         response = pristine.respond(layer, keys[-1], weight)  # [N, O, H, W]
         power += float(response.square().sum(1).mean()) * len(block) / count
