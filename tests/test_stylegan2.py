@@ -418,6 +418,7 @@ def test_an_average_of_the_wrong_shape_is_refused_not_ignored():
     expected = opened(checkpoint).fingerprint
     average = checkpoint["latent_avg"]
     assert opened(checkpoint | {"latent_avg": average[None]}).fingerprint == expected
+    assert opened(checkpoint | {"latent_avg": torch.tensor(0)}).network.latent_avg is None
     with pytest.raises(FileError, match=r"'latent_avg' \[1\]; expected 'latent_avg' \[\d\]"):
         opened(checkpoint | {"latent_avg": average.mean()})
 
@@ -534,13 +535,14 @@ def test_a_state_dict_alone_opens_too(small, tmp_path):
         ("convs.3.noise.weight", torch.zeros(2), r"'convs.3.noise.weight' \[2\]; expected .* \[1\]"),
         ("convs.9.noise.weight", torch.zeros(1), r"'convs.9.noise.weight' \[1\]; expected no tensor"),
         ("noises.noise_2", None, "no tensor 'noises.noise_2'"),
-        ("style.1.weight", None, "no usable tensor 'style.1.weight'"),
-        ("input.input", torch.zeros(()), "no usable tensor"),
+        ("style.1.weight", None, "no tensor 'style.1.weight'"),
+        ("input.input", torch.zeros(()), r"'input.input' \[\]; expected 'input.input', whose axis 1"),
         (
             "convs.0.conv.blur.kernel",
             torch.zeros(1, 1),
             "a blur of 1 taps; expected 8 to 1024 px, 2 to 16 taps",
         ),
+        ("style.1.weight", torch.zeros(4, 0), r"'style.1.weight' \[4, 0\]; expected"),
         ("conv1.activate.bias", torch.tensor(math.nan), "NaN"),
     ],
 )

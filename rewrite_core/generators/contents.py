@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from rewrite_core.errors import FileError
 from rewrite_core.files import require_finite
 
-__all__ = ["LARGEST_NETWORK", "Contents", "fill"]
+__all__ = ["LARGEST_NETWORK", "Contents", "extent", "fill"]
 
-LARGEST_NETWORK = 4 << 30
+LARGEST_NETWORK = 2 << 30
 """Bytes of float32 weights. A tensor may claim more numbers than its file holds, by strides of 0."""
 
 
@@ -65,6 +65,22 @@ class Contents:
         copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in wanted.items()}
         require_finite(copies, self.weights)
         return copies
+
+
+def extent(tensors: Mapping[str, Tensor], name: str, axis: int, what: str) -> int:
+    """How long a tensor is along an axis: a size of the network that is read off its tensors.
+
+    Raises:
+        FileError: if there is no such tensor or axis, or it is empty.
+    """
+    shape = list(tensors[name].shape) if name in tensors else None
+    if shape is None or len(shape) <= axis or not shape[axis]:
+        raise FileError(
+            found=f"{what}: {f'no tensor {name!r}' if shape is None else f'{name!r} {shape}'}",
+            expected=f"{name!r}, whose axis {axis} tells a size of the network",
+            remedy="Check that the file is whole and of this family.",
+        )
+    return shape[axis]
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

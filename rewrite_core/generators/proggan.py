@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from rewrite_core.errors import FileError, RequestError
 from rewrite_core.files import to_safetensors_bytes
-from rewrite_core.generators.contents import Contents, fill
+from rewrite_core.generators.contents import Contents, extent, fill
 from rewrite_core.generators.convolution import Convolution
 from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
 from rewrite_core.generators.latents import Latents
@@ -212,16 +212,15 @@ def open_proggan(contents: Contents) -> ProgGANGenerator:
 
 def _channels(tensors: Mapping[str, Tensor], what: str) -> list[int]:
     """Of the latent and of each layer's value; whether everything else agrees is for `fill` to say."""
-    count = sum(name.startswith("layer") and name.endswith(".wscale.b") for name in tensors)
-    first = tensors.get("layer1.conv.weight")
-    biases = [tensors.get(f"layer{index}.wscale.b") for index in range(1, count + 1)]
-    if first is None or first.ndim != 4 or None in biases or count not in LAYERS:
+    count = sum(name.startswith("layer") and name.endswith(".conv.weight") for name in tensors)
+    if count not in LAYERS:
         raise FileError(
             found=f"{what}: {count} layers",
-            expected="a ProgGAN generator with layer1.conv.weight and two layers for each resolution from 4 to 1024",
-            remedy="Check that the file is whole.",
+            expected="two for each resolution from 4 to 1024",
+            remedy="Check that the file is whole and of this family.",
         )
-    return [first.shape[1], *(bias.numel() for bias in biases if bias is not None)]
+    widths = [extent(tensors, f"layer{index}.conv.weight", 0, what) for index in range(1, count + 1)]
+    return [extent(tensors, "layer1.conv.weight", 1, what), *widths]
 
 
 def _layers(network: ProgGANNetwork) -> Iterator[Layer]:

@@ -231,7 +231,8 @@ def open_stack(contents: Contents) -> SequentialGenerator:
     Raises:
         FileError: naming the first thing in either file that does not fit.
     """
-    description = StackDescription.parse(contents.description, f"{contents.name}/model.json", FileError)
+    what = f"{contents.name}/model.json"
+    description = StackDescription.parse(contents.description, what, FileError)
     tensors = contents.floats()
     network = nn.Sequential()
     for index, step in enumerate(description.layers):

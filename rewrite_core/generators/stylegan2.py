@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from rewrite_core.errors import FileError, RequestError
 from rewrite_core.files import to_safetensors_bytes
-from rewrite_core.generators.contents import Contents, fill
+from rewrite_core.generators.contents import Contents, extent, fill
 from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
 from rewrite_core.generators.latents import Latents
 from rewrite_core.generators.noise import NoiseSource, SeededNoise, StoredNoise
@@ -222,8 +222,8 @@ def open_stylegan2(contents: Contents) -> StyleGAN2Generator:
         parsed = StyleGAN2Description.parse(contents.description, f"{name}/model.json", FileError)
         name, seeded = parsed.name, parsed.noise == "seeded"
     tensors = contents.floats(_prefix(contents) or "")
-    if "latent_avg" not in tensors and "latent_avg" in contents.tensors:
-        tensors["latent_avg"] = contents.floats("latent_avg")[""].reshape(-1)
+    if (average := contents.floats("latent_avg").get("")) is not None:
+        tensors["latent_avg"] = average.reshape(-1)  # [D] or [1, D]
     shape = _shape(tensors, what)
     with torch.device("meta"):
         network = StyleGAN2Network(shape)
@@ -239,24 +239,15 @@ def _prefix(contents: Contents) -> str | None:
 def _shape(tensors: Mapping[str, Tensor], what: str) -> Shape:
     """Sizes by the tensors that carry them; whether all others agree is for `fill` to say."""
     levels = sum(name.startswith("to_rgbs.") and name.endswith(".conv.weight") for name in tensors)
-    try:
-        shape = Shape(
-            style_dim=tensors["style.1.weight"].shape[1],
-            depth=sum(name.startswith("style.") and name.endswith(".weight") for name in tensors),
-            channels=(
-                tensors["input.input"].shape[1],
-                *(tensors[f"convs.{2 * level}.conv.weight"].shape[1] for level in range(levels)),
-            ),
-            taps=len(tensors["convs.0.conv.blur.kernel"]),
-            stored_noise=any(name.startswith("noises.") for name in tensors),
-            average="latent_avg" in tensors,
-        )
-    except (KeyError, IndexError, TypeError) as problem:
-        raise FileError(
-            found=f"{what}: no usable tensor {problem}",
-            expected="a StyleGAN2 generator in the rosinality layout",
-            remedy="Check that the file is whole.",
-        ) from None
+    widths = [extent(tensors, f"convs.{2 * level}.conv.weight", 1, what) for level in range(levels)]
+    shape = Shape(
+        style_dim=extent(tensors, "style.1.weight", 1, what),
+        depth=sum(name.startswith("style.") and name.endswith(".weight") for name in tensors),
+        channels=(extent(tensors, "input.input", 1, what), *widths),
+        taps=extent(tensors, "convs.0.conv.blur.kernel", 0, what),
+        stored_noise=any(name.startswith("noises.") for name in tensors),
+        average="latent_avg" in tensors,
+    )
     if not (8 <= shape.resolution <= 1024 and 2 <= shape.taps <= 16):
         raise FileError(
             found=f"{what}: {shape.resolution} px with a blur of {shape.taps} taps",

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import io
+import pickle
 import re
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ __all__ = ["read_torch"]
 
 # Training scripts store their parsed arguments beside the weights: an object of attributes, without behaviour.
 _HARMLESS: list[Any] = [argparse.Namespace]
+_OLD_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 _loading = threading.Lock()  # the list of what is harmless is the process's own, and put back after each file
 
 
@@ -39,11 +41,8 @@ def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> dict[str
         FileError: there is no such file, it is too large or damaged, or holds something other than tensors.
     """
     require_size(source, what=what, limit_bytes=limit_bytes)
-    file: str | io.BytesIO = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     try:
-        mapped = _is_zip(file, what) and isinstance(file, str)
-        with _loading, torch.serialization.safe_globals(_HARMLESS):
-            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+        loaded = _loaded(source, what)
     except FileError:
         raise
     except Exception as problem:  # a damaged pickle can fail in any way at all
@@ -57,6 +56,35 @@ def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> dict[str
     return dict(_tensors(loaded))
 
 
+def _loaded(source: Path | bytes, what: str) -> Any:
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        start = file.read(len(_OLD_START))
+        zipped = zipfile.is_zipfile(file)
+        if zipped:
+            _require_stored(file, what)
+        elif start != _OLD_START:
+            raise ValueError("of no known format")
+        file.seek(0)
+        mapped = zipped and isinstance(source, Path)
+        with _loading, torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(
+                str(source) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped
+            )
+
+
+def _require_stored(file: IO[bytes], what: str) -> None:
+    """Refuse a zip that would grow when it is read: torch stores records as they are."""
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+    size = file.seek(0, io.SEEK_END)
+    if any(record.compress_type for record in records) or sum(record.file_size for record in records) > size:
+        raise FileError(
+            found=f"{what} is a compressed zip archive",
+            expected="a file as torch.save writes it",
+            remedy="Unpack it, and open the file inside.",
+        )
+
+
 def _tensors(loaded: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
     for name, value in loaded.items():
         inner = value if isinstance(value, Mapping) else {}
@@ -64,31 +92,6 @@ def _tensors(loaded: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
         for path, leaf in leaves:
             if isinstance(leaf, Tensor) and leaf.layout is torch.strided and leaf.device.type == "cpu":
                 yield path, leaf
-
-
-def _is_zip(file: str | io.BytesIO, what: str) -> bool:
-    """Whether it is the zip that torch writes, whose records are stored as they are.
-
-    Raises:
-        FileError: if it is a zip that would grow when it is read.
-    """
-    found = zipfile.is_zipfile(file)
-    if isinstance(file, io.BytesIO):
-        file.seek(0)
-    if not found:
-        return False
-    size = len(file.getbuffer()) if isinstance(file, io.BytesIO) else Path(file).stat().st_size
-    with zipfile.ZipFile(file) as archive:
-        records = archive.infolist()
-    if isinstance(file, io.BytesIO):
-        file.seek(0)
-    if any(record.compress_type for record in records) or sum(record.file_size for record in records) > size:
-        raise FileError(
-            found=f"{what} is a compressed zip archive",
-            expected="a file as torch.save writes it",
-            remedy="Unpack it, and open the file inside.",
-        )
-    return True
 
 
 def _refused(what: str, problem: Exception) -> FileError:
