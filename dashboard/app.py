@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import streamlit as st
 import torch
 
+from dashboard.canvas import enter_page
 from dashboard.session import session
 from dashboard.sidebar import sidebar
+from dashboard.solving import warm_up
 from rewrite_core.resources import resource_dir
 
 __all__ = ["PAGES", "main"]
@@ -29,20 +32,22 @@ def main() -> None:
     """Run the page that the visitor is on."""
     st.set_page_config(page_title="Palimpsest", page_icon="📜", layout="wide", initial_sidebar_state=260)
     st.html(f"<style>{ROOM}</style>")
-    _settle_threads()
+    _prepare()
     folder = resource_dir("pages")
     pages = [
         st.Page(folder / file, title=title, icon=icon, default=file == ARRIVAL) for file, title, icon in PAGES
     ]
     page = st.navigation(pages)
     sidebar(session())
+    enter_page(page.title)
     page.run()
 
 
 @st.cache_resource(show_spinner=False)
-def _settle_threads() -> None:
-    """Torch's threads, a setting of the process: half the cores, so that drawing and serving do not fight for them."""
+def _prepare() -> None:
+    """Once a process: settle torch's threads (half the cores: drawing and serving share them), and warm up."""
     torch.set_num_threads(int(os.environ.get("PALIMPSEST_THREADS") or max(1, (os.cpu_count() or 2) // 2)))
+    threading.Thread(target=warm_up, args=(session().generator,), daemon=True).start()
 
 
 main()

@@ -58,7 +58,7 @@ _MODES: dict[Tool, str] = {"brush": "freedraw", "rectangle": "rect", "polygon": 
 _HINTS: dict[Tool, str] = {
     "brush": "drag over the picture",
     "rectangle": "drag a box",
-    "polygon": "click corners, end on the first",
+    "polygon": "close on the first corner",
 }
 
 
@@ -254,14 +254,16 @@ def _draw(picture: NDArray[np.uint8], size: tuple[int, int], name: _Name, tool: 
 
 
 def _tools(painted: PaintedMask, sheet: _Sheet, name: _Name, hint: str) -> None:
+    fresh = len(sheet.history) == 1
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(f"{painted.text} · {hint}" if painted.empty else painted.text)
+        st.caption(f"{painted.text} · {hint}" if fresh else painted.text)
         st.space("stretch")
-        _tool("Undo", name, ":material/undo:", partial(_undo, name), disabled=len(sheet.history) == 1)
+        if not fresh:
+            _tool("Undo", name, ":material/undo:", partial(_undo, name))
         _tool("Clear", name, ":material/delete:", partial(clear_mask, *name), disabled=painted.empty)
 
 
-def _tool(label: str, name: _Name, icon: str, action: Callable[[], None], *, disabled: bool) -> None:
+def _tool(label: str, name: _Name, icon: str, action: Callable[[], None], *, disabled: bool = False) -> None:
     key = f"paint-{name[0]}-{label}"
     st.button(label, icon=icon, type="tertiary", key=key, on_click=action, disabled=disabled)
 

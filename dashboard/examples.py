@@ -8,33 +8,31 @@ import streamlit as st
 
 from dashboard.session import Session
 from dashboard.solving import try_edit
-from rewrite_core.generators import embedded_folder, embedded_names
+from rewrite_core.rules.examples import example_edits
 from rewrite_core.rules.request import EditRequest
 
-__all__ = ["example_edits", "examples"]
+__all__ = ["examples", "title_of"]
 
 
-def example_edits(session: Session) -> list[Path]:
-    """The example edits that ship for the open generator."""
-    if session.generator.name not in embedded_names():
-        return []
-    return sorted((embedded_folder(session.generator.name) / "edits").glob("*.json"))
-
-
-def examples(session: Session) -> None:
+def examples(session: Session, place: str) -> None:
     """A button for each example edit."""
-    with st.container(horizontal=True, gap="xsmall", width="content"):
-        for path in example_edits(session):
+    with st.container(horizontal=True, gap="small"):
+        for path in example_edits(session.generator.name).values():
             st.button(
-                path.stem.replace("-", " ").capitalize(),
+                title_of(path),
                 icon=":material/auto_awesome:",
-                key=f"example-{path.stem}",
-                help="An example edit of this generator: one click loads and tries it",
+                key=f"example-{path.stem}-{place}",
+                help="Loads this example edit and tries it",
                 on_click=_start,
                 args=(session, path),
             )
 
 
+def title_of(path: Path) -> str:
+    """The name of an edit file, as a title."""
+    return path.stem.replace("-", " ").replace("_", " ").capitalize()
+
+
 def _start(session: Session, path: Path) -> None:
-    session.load(EditRequest.load(path))
+    session.load(EditRequest.load(path), title_of(path))
     try_edit(session)

@@ -1,7 +1,7 @@
 """Figures for papers: pictures by seed, and pairs before and after, as PNG, SVG or PDF.
 
-    figure = pair_figure(before, after, seeds)          # uint8 [N, H, W, 3] twice, and N seeds
-    Path("pairs.pdf").write_bytes(save_figure(figure, "pairs.pdf"))
+    figure = pair_figure(before, after, seeds)  # uint8 [N, H, W, 3] twice, and N seeds
+    save_figure(figure, "pairs.pdf")            # or "pdf", for its bytes alone
 
 A figure is at most as wide as a column (3.35 in) or a page (6.9 in) of a two-column paper, so it goes in at its own
 size and its text at the size of a caption. It is laid out in whole pixels at 300 to the inch: a small picture is
@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from rewrite_core.errors import RequestError
+from rewrite_core.files import write_bytes
 from rewrite_core.pictures import Picture
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ TEXT, TITLE = 6.0, 7.5  # in points
 FONT = ["DejaVu Sans", "sans-serif"]  # matplotlib brings the first along: the same figure everywhere
 GLYPH = 0.66  # of the font size: the width of a digit, and a little more than that of most letters
 
-_STYLE = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "palimpsest"}
+_STYLE: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "palimpsest"}
 _UNDATED: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "svg": {"Date": None},
@@ -87,14 +88,20 @@ def grid_figure(
 
 
 def save_figure(figure: Figure, target: str | Path) -> bytes:
-    """The file `target` ("pairs.pdf", or "pdf" alone) of a figure: the same figure gives the same bytes.
+    """The figure as a file's content, the same bytes for the same figure; written where `target` is a path.
+
+    Args:
+        figure: what to save.
+        target: the path of a file that ends in one of `FORMATS`, or such an ending alone, "pdf".
 
     Raises:
-        RequestError: it is not one of `FORMATS`.
+        RequestError: it is another ending.
+        FileError: it cannot be written there.
     """
     import matplotlib as mpl
 
-    kind = (Path(target).suffix or str(target)).removeprefix(".").lower()
+    path = Path(target)
+    kind = (path.suffix or path.name).removeprefix(".").lower()
     if kind not in FORMATS:
         raise RequestError(
             found=f"a figure called '{target}'",
@@ -104,6 +111,8 @@ def save_figure(figure: Figure, target: str | Path) -> bytes:
     file = io.BytesIO()
     with _saving, mpl.rc_context(_STYLE):
         figure.savefig(file, format=kind, dpi=DPI, metadata=_UNDATED[kind])
+    if path.suffix:
+        write_bytes(path, file.getvalue())
     return file.getvalue()
 
 
@@ -175,7 +184,7 @@ def _figure(
     for level, pictures in enumerate(strips.values()):
         for index, picture in enumerate(pictures):
             _put(axes, _printed(picture, layout.size), layout.corner(index, level))
-    _write(axes, layout, captions, list(strips), title)
+    _write(axes, layout, captions, list(filter(None, strips)), title)
     return figure
 
 
@@ -199,21 +208,24 @@ def _put(axes: Any, picture: Picture, corner: tuple[int, int]) -> None:
     axes.imshow(picture, extent=extent, interpolation="none", aspect="auto")
 
 
-def _write(axes: Any, layout: _Layout, captions: Sequence[str], words: Sequence[str], title: str | None) -> None:
+def _write(
+    axes: Any, layout: _Layout, captions: Sequence[str], words: Sequence[str], title: str | None
+) -> None:
     """Captions under the stacks, words upright before the rows, and the title."""
     height, width = layout.size
+    plain: dict[str, Any] = {"family": FONT, "parse_math": False}
     size = _fitting(max(captions, key=len), width, TEXT)
     for index, caption in enumerate(captions):
         left, top = layout.corner(index)
         x, y = left + width / 2, top + layout.stack + LINE / 2
-        axes.text(x, y, caption, family=FONT, fontsize=size, ha="center", va="center_baseline", color="#333333")
+        axes.text(x, y, caption, fontsize=size, ha="center", va="center_baseline", color="#333333", **plain)
     for row, (level, word) in product(range(layout.rows), enumerate(words)):
         _, top = layout.corner(row * layout.columns, level)
         x, y, size = MARGIN / 2 - 3, top + height / 2, _fitting(word, height, TEXT)
-        axes.text(x, y, word, family=FONT, fontsize=size, ha="center", va="center", rotation=90)
+        axes.text(x, y, word, fontsize=size, ha="center", va="center", rotation=90, **plain)
     if title:
         size = _fitting(title, layout.width - layout.left, TITLE)
-        axes.text(layout.left, LINE / 2 + GAP, title, family=FONT, fontsize=size, ha="left", va="center")
+        axes.text(layout.left, LINE / 2 + GAP, title, fontsize=size, ha="left", va="center", **plain)
 
 
 def _fitting(text: str, room: float, points: float) -> float:

@@ -1,7 +1,7 @@
 // The gallery in the page: a listbox of pictures named by their seeds. Python sends the pictures once (`data`, the same
 // bytes until something changes, recognised by `stamp`); a click marks a picture here and is reported as `pick`.
 
-const VIEWS = [["pair", "Before | after"], ["before", "Before"], ["after", "After"], ["difference", "Difference"]];
+const VIEWS = [["pair", "Side by side"], ["before", "Before"], ["after", "After"], ["difference", "Difference"]];
 const galleries = new WeakMap();
 const picks = (globalThis.palimpsestPicks ??= new Map()); // outlives a gallery that is taken off the page and put back
 

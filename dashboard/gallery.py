@@ -10,7 +10,7 @@ once (by content, for all visitors), and what is sent stays the same to the byte
 that a click sends two kilobytes instead of all pictures. A click therefore marks its picture in the browser, which
 reports it as `pick`; pictures are sent anew only if the page then wants another one selected.
 
-`parse_ranges` and `format_ranges` read and write "0-31, 200-212"; `range_box` is the text box for it.
+`range_box` is a text box for the numbers of pictures (`dashboard/ranges.py`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,13 +29,13 @@ import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from dashboard.ranges import format_ranges, parse_ranges
 from rewrite_core.errors import RequestError
 
-__all__ = ["Picture", "View", "format_ranges", "gallery", "parse_ranges", "range_box"]
+__all__ = ["Picture", "View", "gallery", "range_box"]
 
 View = Literal["pair", "before", "after", "difference"]
 
-_MOST = 256
 _SMALL = 128  # pictures up to this side are enlarged by a whole factor and sent without loss
 _SENT = 256  # larger pictures are sent at this side
 _HERE = Path(__file__).parent
@@ -80,44 +79,16 @@ def gallery(
     shown, chosen = _settled(key, digest, [picture.seed for picture in pictures], selected)
     data = {**payload, "stamp": shown.stamp, "selected": shown.start}
     _component(key=key, data=data, default={"pick": None}, on_pick_change=lambda: None)
-    _records()[key] = (
-        shown  # only now: a run that is cut off at the component leaves the click to the next one
-    )
+    _records()[key] = shown  # only now: a run cut off at the component leaves the click to the next
     return chosen
-
-
-def parse_ranges(text: str) -> tuple[int, ...]:
-    """The numbers of "200-212, 5", in that order, each once.
-
-    Raises:
-        RequestError: on anything but numbers and rising ranges below 2**32, or more than 256 of them.
-    """
-    numbers: dict[int, None] = {}
-    parts = re.split(r"[\s,;]+", re.sub(r"\s*[-–]\s*", "-", text))
-    for part in filter(None, parts) if any(parts) else [""]:
-        numbers.update(dict.fromkeys(_range(part)))
-        if len(numbers) > _MOST:
-            raise _bad(f"more than {_MOST} pictures in {_short(text)}")
-    return tuple(numbers)
-
-
-def format_ranges(numbers: Iterable[int]) -> str:
-    """The shortest text that `parse_ranges` reads back as `numbers`: runs of three and more become ranges."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
 def range_box(label: str = "Seeds", *, key: str, default: str = "0-31") -> tuple[int, ...]:
     """A text box for ranges with a shuffle button; wrong text is explained, and the last good numbers stay."""
     kept = f"{key} kept"
     st.session_state.setdefault(key, st.session_state.get(kept, default))
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        text = st.text_input(label, key=key, width=280, max_chars=4096)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", width=400):
+        text = st.text_input(label, key=key, max_chars=4096)
         icon = ":material/shuffle:"
         st.button("Shuffle", icon=icon, key=f"{key}-shuffle", on_click=_shuffle, args=(key, kept))
     try:
@@ -133,28 +104,6 @@ def _shuffle(key: str, kept: str) -> None:
     count = len(parse_ranges(st.session_state[kept]))
     start = int(np.random.default_rng().integers(1_000_000))
     st.session_state[key] = format_ranges(range(start, start + count))
-
-
-def _range(part: str) -> range:
-    match = re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", part)
-    if not match:
-        raise _bad(f"{_short(part)} among the pictures" if part else "no pictures named")
-    first, last = int(match[1]), int(match[2] or match[1])
-    if last >= 2**32:
-        raise _bad(f"picture number {last}", "numbers below 2**32")
-    if last < first:
-        raise _bad(f"the range {part}", "ranges that rise")
-    if last - first >= _MOST:
-        raise _bad(f"{last - first + 1:,} pictures in {part}", f"at most {_MOST}")
-    return range(first, last + 1)
-
-
-def _bad(found: str, expected: str = "numbers and ranges such as 200-212, 5") -> RequestError:
-    return RequestError(found=found, expected=expected, remedy="Correct the range and try again.")
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
 # the selection

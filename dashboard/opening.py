@@ -21,8 +21,12 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def paths_allowed() -> bool:
-    """Whether any path on the server may be opened: only where server and visitor are one machine."""
-    return st.get_option("server.address") in _LOOPBACK
+    """Whether any path on the server may be opened: only where server and visitor are one machine.
+
+    A proxy in front of a loopback server gives itself away by the header it adds.
+    """
+    forwarded = any(name in st.context.headers for name in ("X-Forwarded-For", "Forwarded", "X-Real-Ip"))
+    return st.get_option("server.address") in _LOOPBACK and not forwarded
 
 
 def offered_models() -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
+import shlex
 import zipfile
 
 import streamlit as st
 
-from dashboard.gallery import format_ranges
+from dashboard.ranges import format_ranges
 from dashboard.session import Session
-from rewrite_core.generators import Generator
+from rewrite_core.generators import Generator, embedded_names
 
 __all__ = ["model_zip", "save_menu"]
 
@@ -18,23 +20,17 @@ FORMATS = {"PNG": "image/png", "SVG": "image/svg+xml", "PDF": "application/pdf"}
 
 def save_menu(session: Session, seeds: tuple[int, ...]) -> None:
     """A menu with everything that can be saved now; `seeds` are the pairs on screen."""
-    with st.popover("Save", icon=":material/download:"):
-        request = session.request()
-        if request.key or request.object:
-            st.download_button(
-                "Edit (JSON)", request.to_json(), "edit.json", "application/json", on_click="ignore"
-            )
+    with st.popover("Save", icon=":material/download:", key="save-menu"):
+        if not session.unpainted:
+            content = session.request().to_json()
+            st.download_button("Edit (JSON)", content, "edit.json", "application/json", on_click="ignore")
         rules = session.rules.active
         if not rules:
             st.caption("Try an edit to save its rule, its pictures and the edited weights.")
             return
-        st.download_button(
-            f"Rule “{rules[-1].name}”",
-            rules[-1].to_bytes(),
-            "rule.safetensors",
-            on_click="ignore",
-            key="save-rule",
-        )
+        for index, rule in enumerate(rules):
+            label, name = f"Rule “{rule.name}”", f"{_file_name(rule.name)}.safetensors"
+            st.download_button(label, rule.to_bytes(), name, on_click="ignore", key=f"save-rule-{index}")
         _figure(session, seeds)
         if st.toggle("Edited weights", key="save-weights"):
             view = session.edited()
@@ -44,16 +40,25 @@ def save_menu(session: Session, seeds: tuple[int, ...]) -> None:
                 f"{view.name}-edited.zip",
                 on_click="ignore",
             )
-        st.caption("The same from a terminal")
+        st.caption("The pairs from a terminal, with the files above")
         st.code(command(session, seeds), language="bash", wrap_lines=True)
 
 
 def command(session: Session, seeds: tuple[int, ...]) -> str:
-    """The command that makes the pairs on screen from the saved edit."""
-    return (
-        f"palimpsest edit edit.json --model {session.generator.name} "
-        f'--rule rule.safetensors --pairs pairs.png --seeds "{format_ranges(seeds)}"'
+    """The command that makes the pairs on screen from the saved rules."""
+    rules = " ".join(f"{_file_name(rule.name)}.safetensors" for rule in session.rules.active)
+    model = (
+        session.generator.name if session.generator.name in embedded_names() else session.origin or "MODEL"
     )
+    return (
+        f"palimpsest apply {rules} --model {shlex.quote(model)} --pairs --out pairs.png "
+        f'--seeds "{format_ranges(seeds)}"'
+    )
+
+
+def _file_name(name: str) -> str:
+    """A rule's name as a file name that needs no quotes."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-").lower() or "rule"
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 
 from dashboard.progress import Job
 from rewrite_core.directions.matches import Matches
-from rewrite_core.errors import ModelMismatch
 from rewrite_core.generators import Generator, LatentSpec, Progress, embedded_names, open_generator
-from rewrite_core.pictures import to_uint8
 from rewrite_core.rules.request import EditRequest
-from rewrite_core.rules.rewrite import Edit
+from rewrite_core.rules.rewrite import Edit, check_model
 from rewrite_core.rules.rule import Rule, RuleStack
 from rewrite_core.statistics import LayerStatistics, layer_statistics
 
@@ -39,6 +37,8 @@ class Session:
         trial: its solution, drawn on top of the stack until it is kept or dropped.
         dropped: the trial that Undo took away, for Redo.
         view: which of the rewriting page's views is shown.
+        origin: the path that the generator was opened from, if it was.
+        title: what a trial of the draft is called until it is kept under another name.
     """
 
     generator: Generator
@@ -55,43 +55,61 @@ class Session:
     matches: Matches | None = None
     selected: int = 0
     view: str = "Paint"
+    title: str = ""
+    origin: str = ""
     problem: str = ""
 
     # What is open.
 
-    def open(self, generator: Generator) -> None:
+    def open(self, generator: Generator, origin: str = "") -> None:
         """Open another generator; the rules and masks of the last one do not fit it."""
-        self.__init__(generator, generator.default_layer, self.visitor)  # type: ignore[misc]
+        fresh = Session(generator, generator.default_layer, self.visitor, origin=origin)
+        self.__dict__.update(fresh.__dict__)
 
     def request(self) -> EditRequest:
         """The draft at the session's layer and truncation."""
         latents = self.draft.latents.model_copy(update={"truncation": self.truncation})
         return self.draft.model_copy(update={"layer": self.layer, "latents": latents})
 
+    @property
+    def unpainted(self) -> bool:
+        """Whether nothing is painted yet."""
+        return not (self.draft.object or self.draft.paste or self.draft.key)
+
+    def select(self, seed: int | None) -> None:
+        """The picture that every gallery has selected, unless none was."""
+        self.selected = self.selected if seed is None else seed
+
+    def clear_edit(self) -> None:
+        """Start painting anew; the stack of kept rules stays."""
+        self.draft, self.title, self.problem = EditRequest(), "", ""
+        self.trial, self.dropped, self.tried, self.solving = None, None, None, None
+
     def change(self, **parts: object) -> None:
         """Replace parts of the draft."""
         self.draft = self.draft.model_copy(update=parts)
 
-    def load(self, request: EditRequest) -> None:
+    def load(self, request: EditRequest, title: str) -> None:
         """Take over a saved edit, opening the embedded generator that it was made for.
 
         Raises:
             ModelMismatch: if it was made for a generator that is not open, with the fingerprints of both.
+            LayerError: if it names a layer that there is not.
+            MaskError: if one of its masks is empty.
         """
-        made_for = request.model
-        if made_for and made_for.fingerprint != self.generator.fingerprint:
-            known = [embedded(name) for name in embedded_names()]
-            fitting = [generator for generator in known if generator.fingerprint == made_for.fingerprint]
-            if not fitting:
-                raise ModelMismatch(
-                    found=f"an edit for {made_for.name} ({made_for.fingerprint[:12]})",
-                    expected=f"one for {self.generator.name} ({self.generator.fingerprint[:12]})",
-                    remedy="Open the generator it was made for, then load the edit again.",
-                )
-            self.open(fitting[0])
-        self.draft, self.trial, self.dropped, self.tried = request, None, None, None
-        self.truncation = request.latents.truncation
-        self.layer = request.layer if request.layer in self.generator.layers else self.generator.default_layer
+        request.require_areas()
+        for name in embedded_names():
+            if (
+                request.model
+                and request.model.fingerprint == embedded(name).fingerprint != self.generator.fingerprint
+            ):
+                self.open(embedded(name))
+        check_model(request, self.generator)
+        layer = self.generator.layer(request.layer).name if request.layer else self.layer
+        self.clear_edit()
+        self.draft = request
+        self.truncation, self.title = request.latents.truncation, title
+        self.layer = layer
 
     # The rules.
 
@@ -135,6 +153,11 @@ class Session:
         """A view of the open generator in which the rules hold."""
         return self.generator.with_rules(self.rules)
 
+    @property
+    def enlargement(self) -> int:
+        """The whole factor at which lines drawn over a picture are finer than its pixels."""
+        return max(1, 256 // self.generator.resolution)
+
     def spec(self, seeds: tuple[int, ...]) -> LatentSpec:
         """The latents of pictures by number, as this visitor's draft counts them."""
         return LatentSpec(seeds, self.draft.latents.scheme, self.truncation)
@@ -163,7 +186,7 @@ def embedded(name: str) -> Generator:
 @st.cache_resource(max_entries=256, show_spinner=False)
 def drawn(fingerprint: str, spec: LatentSpec, _generator: Generator) -> NDArray[np.uint8]:
     """Pictures [N, H, W, 3], drawn once for all visitors; a view's `fingerprint` is not its pristine network's."""
-    return to_uint8(_generator.sample(spec))
+    return _generator.draw(spec)
 
 
 _gathered: dict[tuple[str, str], LayerStatistics] = {}

@@ -23,7 +23,7 @@ def edit_settings(session: Session) -> None:
     with layer:
         layer_choice(session, "panel")
     with rank:
-        most = session.generator.layers[session.layer].in_channels
+        most = max(session.generator.layers[session.layer].in_channels, session.draft.rank)
         st.number_input(
             "Rank",
             1,
@@ -43,6 +43,13 @@ def edit_settings(session: Session) -> None:
 
 def _more(session: Session) -> None:
     st.segmented_control("Operation", ["paste", "erase"], required=True, **_draft(session, "operation"))
+    if session.draft.operation == "erase":
+        st.number_input(
+            "Units to erase",
+            1,
+            help="Of 512; on narrower layers in proportion.",
+            **_draft(session, "erase_units"),
+        )
     st.selectbox(
         "Direction",
         METHODS,
@@ -64,9 +71,7 @@ def _more(session: Session) -> None:
             lambda on: _change(session, "direction", "contrast", 3.0 if on else 0.0),
         ),
     )
-    st.number_input(
-        "Weight of protected regions", 0.0, 100.0, step=1.0, **_part(session, "direction", "protect")
-    )
+    st.number_input("Weight of protected regions", 0.0, step=1.0, **_part(session, "direction", "protect"))
     st.number_input("Solver iterations", 1, 10_000, **_part(session, "solver", "iterations"))
 
 

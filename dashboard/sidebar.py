@@ -17,12 +17,20 @@ def sidebar(session: Session) -> None:
     with st.sidebar:
         st.markdown(f"**{generator.name}**")
         st.caption(f"{generator.family} · {generator.resolution} px · {generator.device.type}")
+        if session.draft.latents.scheme == "rows":
+            _rows(session)
         layer_choice(session, "sidebar")
         st.markdown("**Rules**")
         if not session.stack.entries:
             st.caption("None kept yet. Every page draws with the rules listed here.")
         for index, entry in enumerate(session.stack.entries):
             _entry(session, index, entry)
+
+
+def _rows(session: Session) -> None:
+    """Pictures are numbered as a published edit numbers them: say so, and offer the way back."""
+    st.caption("Pictures are numbered as in the published interface, by rows of one random matrix.")
+    st.button("Number by seed", key="by-seed", help="Drops the loaded edit", on_click=session.clear_edit)
 
 
 def layer_choice(session: Session, place: str) -> None:
@@ -59,8 +67,8 @@ def _entry(session: Session, index: int, entry: Entry) -> None:
         )
     st.slider(
         f"Strength of {entry.rule.name}",
-        -1.0,
-        2.0,
+        min(-1.0, entry.rule.strength),
+        max(2.0, entry.rule.strength),
         step=0.05,
         disabled=not entry.on,
         label_visibility="collapsed",

@@ -6,13 +6,22 @@ from dashboard.progress import jobs
 from dashboard.session import Session, statistics_of
 from rewrite_core.directions.matches import Matches, matches
 from rewrite_core.errors import RequestError
-from rewrite_core.generators import LatentSpec, Progress
+from rewrite_core.generators import Generator, LatentSpec, Progress
+from rewrite_core.rules.examples import example_edits
+from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rewrite import Edit, completed, direction_of, rewrite
 
-__all__ = ["SEARCHED", "ready", "resolve", "search", "try_edit"]
+__all__ = ["SEARCHED", "ready", "resolve", "search", "try_edit", "warm_up"]
 
 SEARCHED = 1000
 """Pictures that a search looks through."""
+
+
+def warm_up(generator: Generator) -> None:
+    """Solve an example once, so that no visitor's first Try pays for loading code and statistics."""
+    for path in list(example_edits(generator.name).values())[:1]:
+        request = EditRequest.load(path)
+        rewrite(generator, request, statistics=statistics_of(generator, str(request.layer)))
 
 
 def ready(session: Session) -> str:
@@ -33,11 +42,14 @@ def try_edit(session: Session) -> None:
     if session.solving:
         session.solving.cancel()
     request = completed(session.request(), session.generator)
-    generator, session.tried = session.generator, session.request()
+    generator, title, beneath = session.generator, session.title, session.stack.active
+    session.tried = session.request()
 
     def work(progress: Progress) -> Edit:
         statistics = statistics_of(generator, str(request.layer), progress)
-        return rewrite(generator, request, statistics=statistics, progress=progress)
+        return rewrite(
+            generator, request, statistics=statistics, name=title, beneath=beneath, progress=progress
+        )
 
     session.solving = jobs().submit(session.visitor, "Solving", work)
 

@@ -8,15 +8,16 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.binding import bound
+from dashboard.described import layer_rows
 from dashboard.errors import shown
 from dashboard.gallery import Picture, gallery, range_box
 from dashboard.opening import offered_models, open_path, open_upload, paths_allowed
 from dashboard.saving import model_zip
 from dashboard.session import Session, drawn, embedded, session
 from rewrite_core.generators import Generator, LatentSpec, embedded_folder, embedded_names
-from rewrite_core.pictures import encode_png, grid
+from rewrite_core.pictures import encode_png, enlarge, grid
 
-PREVIEW = LatentSpec.of(range(6))
+PREVIEW = LatentSpec.of(range(18))
 
 
 def cards(visitor: Session) -> None:
@@ -35,7 +36,7 @@ def card(visitor: Session, name: str) -> None:
     is_open = visitor.generator.fingerprint == generator.fingerprint
     st.markdown(f"**{name}** · {generator.resolution} px · {len(generator.layers)} layers")
     samples = drawn(generator.fingerprint, PREVIEW, generator)
-    st.image(encode_png(grid(samples.repeat(2, 1).repeat(2, 2), columns=6, pad=4)), width="stretch")
+    st.image(encode_png(grid(enlarge(samples, 2), columns=6, pad=4)), width="stretch")
     with st.container(horizontal=True, vertical_alignment="center"):
         label = "Open" if not is_open else "Is open"
         st.button(label, key=f"open-{name}", disabled=is_open, on_click=visitor.open, args=(generator,))
@@ -50,12 +51,12 @@ def opener(visitor: Session) -> None:
     if offered:
         chosen = st.selectbox("Models on this server", offered, index=None, key="offered")
         if chosen and st.button("Open", key="open-offered"):
-            _open(visitor, lambda: open_path(chosen))
+            _open(visitor, lambda: open_path(chosen), chosen)
     if paths_allowed():
         with st.form("path", border=False):
             path = st.text_input("File or folder on this machine", key="path", placeholder="~/models/my-gan")
             if st.form_submit_button("Open", key="open-path") and path:
-                _open(visitor, lambda: open_path(path))
+                _open(visitor, lambda: open_path(path), path)
     files = st.file_uploader(
         "Upload model.json and model.safetensors",
         type=["json", "safetensors"],
@@ -66,9 +67,9 @@ def opener(visitor: Session) -> None:
         _open(visitor, lambda: open_upload({file.name: file.getvalue() for file in files}))
 
 
-def _open(visitor: Session, opened: Callable[[], Generator]) -> None:
+def _open(visitor: Session, opened: Callable[[], Generator], origin: str = "") -> None:
     with shown():
-        visitor.open(opened())
+        visitor.open(opened(), origin)
         st.rerun()
 
 
@@ -85,32 +86,34 @@ def samples(visitor: Session) -> None:
         st.slider(
             "Truncation ψ",
             0.0,
-            1.5,
+            2.0,
             step=0.05,
             help="Moves latents towards the average one: 1 leaves them, 0 draws the average picture.",
             **bound("truncation", visitor.truncation, store),
         )
     pairs = zip(seeds, visitor.pictures(seeds, edited=True), strict=True)
-    chosen = gallery([Picture(*pair) for pair in pairs], key="samples", selected=visitor.selected, size=80)
-    visitor.selected = visitor.selected if chosen is None else chosen
+    visitor.select(
+        gallery([Picture(*pair) for pair in pairs], key="samples", selected=visitor.selected, size=80)
+    )
     if visitor.rules.active:
-        st.caption(f"Drawn with {len(visitor.rules.active)} rule(s).")
+        st.caption(f"Drawn with: {', '.join(rule.name for rule in visitor.rules.active)}.")
 
 
 def architecture(generator: Generator) -> None:
-    """The rewritable layers."""
+    """Every layer with weights."""
     rows = [
         {
-            "layer": layer.name,
-            "kind": layer.kind,
-            "units": f"{layer.in_channels} → {layer.out_channels}",
-            "grid": f"{layer.key_size[0]} → {layer.value_size[0]}",
-            "kernel": "{} × {}".format(*layer.convolution.kernel),
+            "layer": layer["name"],
+            "kind": layer["kind"].removesuffix(" conv"),
+            "units": f"{layer['in_channels']}→{layer['out_channels']}",
+            "grid": f"{layer['key_size'][0]}→{layer['value_size'][0]}" if layer["rewritable"] else "",
+            "kernel": "{}×{}".format(*layer["kernel"]) if layer["rewritable"] else "",
+            "rewritable": layer["rewritable"],
         }
-        for layer in generator.layers.values()
+        for layer in layer_rows(generator)
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True, key="layers")
-    st.caption(f"Every layer listed can be rewritten. Fingerprint {generator.fingerprint[:16]}…")
+    st.caption(f"Fingerprint {generator.fingerprint[:16]}…")
 
 
 def export(visitor: Session) -> None:
@@ -124,7 +127,7 @@ def export(visitor: Session) -> None:
 def page(visitor: Session) -> None:
     """Cards, samples, layers."""
     cards(visitor)
-    drawn_side, built_side = st.columns([2, 1], gap="large")
+    drawn_side, built_side = st.columns([1.45, 1], gap="medium")
     with drawn_side, shown():
         st.subheader(f"What {visitor.generator.name} draws")
         samples(visitor)

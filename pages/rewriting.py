@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import streamlit as st
 
 from dashboard.binding import bound
-from dashboard.canvas import clear_mask, paint
+from dashboard.canvas import Tool, clear_mask, paint
 from dashboard.errors import shown
-from dashboard.examples import examples
+from dashboard.examples import examples, title_of
 from dashboard.gallery import Picture, gallery, range_box
 from dashboard.progress import follow
 from dashboard.saving import save_menu
@@ -19,14 +20,16 @@ from dashboard.solving import SEARCHED, ready, resolve, search, try_edit
 from dashboard.tray import tray
 from rewrite_core.directions.matches import Matches
 from rewrite_core.errors import PalimpsestError
-from rewrite_core.pictures import Mask, blend_heat, overlay_heat
+from rewrite_core.pictures import Mask, blend_heat, enlarge, overlay_heat
+from rewrite_core.rules.examples import example_edits
 from rewrite_core.rules.request import EditRequest, Painted
 from rewrite_core.rules.rewrite import Edit
 from rewrite_core.rules.rule import Rule
 
 PAINT, GALLERY, BEFORE_AFTER, MATCHES = VIEWS = ("Paint", "Gallery", "Before | after", "Matches")
-TOOLS = ("brush", "rectangle", "polygon")
+TOOLS: tuple[Tool, ...] = ("brush", "rectangle", "polygon")
 PARTS = {"Copy": "object", "Paste": "paste", "Add to context": "key", "Protect": "protect"}
+BRUSHES = (8, 14, 20, 28, 40, 60)
 TOP = 24
 DEFAULT_PAIRS = tuple(range(1000, 1024))
 
@@ -34,6 +37,10 @@ DEFAULT_PAIRS = tuple(range(1000, 1024))
 def rule_panel(visitor: Session) -> None:
     """The edit as it stands, its settings, and what came out."""
     with st.container(border=True):
+        if visitor.unpainted and example_edits(visitor.generator.name):
+            st.markdown("**Start with an example**")
+            examples(visitor, "panel")
+            st.markdown("**or paint your own**")
         tray(visitor)
         edit_settings(visitor)
         missing = ready(visitor)
@@ -64,12 +71,12 @@ def outcome(visitor: Session, trial: Edit) -> None:
     solved = trial.solved
     st.markdown(
         f"**{solved.seconds:.2f} s** · loss **{solved.loss:.3g}** (was {solved.loss_before:.3g}) · "
-        f"elsewhere **{solved.elsewhere:.1%}**",
+        f"elsewhere **{100 * solved.elsewhere:.1f} %**",
         help="Loss: mean |wanted − drawn| in the pasted box, of the very rule shown. Elsewhere: how much the layer's "
         "response changes over everything the generator draws, relative to its size (root mean square).",
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        name = st.text_input("Keep as", trial.rule.name, max_chars=60, key="rule-name")
+        name = st.text_input("Keep as", trial.rule.name, max_chars=60, key=f"rule-name-{trial.rule.name}")
         st.button("Keep", icon=":material/check:", key="keep", on_click=lambda: visitor.keep(name))
 
 
@@ -81,6 +88,15 @@ def history(visitor: Session) -> None:
         original = not visitor.rules.entries
         st.button("Undo", type="tertiary", key="undo", disabled=nothing, on_click=visitor.undo)
         st.button("Redo", type="tertiary", key="redo", disabled=undone, on_click=visitor.redo)
+        st.space("stretch")
+        st.button(
+            "New edit",
+            type="tertiary",
+            key="clear-edit",
+            disabled=visitor.unpainted,
+            help="Drops what is painted; kept rules stay",
+            on_click=visitor.clear_edit,
+        )
         st.button(
             "Revert",
             type="tertiary",
@@ -93,17 +109,30 @@ def history(visitor: Session) -> None:
 
 def painting(visitor: Session) -> None:
     """The canvas over the selected picture, and the pictures to choose from."""
-    canvas, choice = st.columns([1.22, 1], gap="medium")
+    canvas, choice = st.columns([1.2, 1], gap="medium")
     with choice:
         seeds = range_box("Pictures", key="seeds")
         pictures = [Picture(seed, image) for seed, image in zip(seeds, visitor.pictures(seeds), strict=True)]
-        chosen = gallery(pictures, key="choice", selected=visitor.selected, size=64)
-        visitor.selected = visitor.selected if chosen is None else chosen
+        visitor.select(gallery(pictures, key="choice", selected=visitor.selected, size=64))
     with canvas:
-        tool = st.segmented_control("Tool", TOOLS, default="brush", key="tool", label_visibility="collapsed")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            tool = st.segmented_control(
+                "Tool", TOOLS, default="brush", key="tool", label_visibility="collapsed"
+            )
+            brush = st.select_slider(
+                "Brush",
+                BRUSHES,
+                value=28,
+                key="brush",
+                width=110,
+                label_visibility="collapsed",
+                help="Brush width",
+            )
         image = f"{visitor.generator.fingerprint[:8]}-{visitor.truncation}-{visitor.selected}"
         picture = visitor.pictures((visitor.selected,))[0]
-        painted = paint(picture, role="edit", image=image, tool=tool or "brush", buttons=tuple(PARTS))
+        painted = paint(
+            picture, role="edit", image=image, tool=tool or "brush", brush=brush, buttons=tuple(PARTS)
+        )
         st.caption(f"Picture {visitor.selected}, as the generator draws it without rules.")
     if painted.pressed:
         part, region = PARTS[painted.pressed], Painted(visitor.selected, Mask.from_array(painted.mask))
@@ -129,8 +158,7 @@ def all_pictures(visitor: Session) -> tuple[int, ...]:
     seeds = range_box("Pictures", key="gallery-seeds", default="0-63")
     before, after = visitor.pictures(seeds), visitor.pictures(seeds, edited=True)
     shown_pictures = [Picture(*pair) for pair in zip(seeds, before, after, strict=True)]
-    chosen = gallery(shown_pictures, key="gallery", selected=visitor.selected, size=96, view="after")
-    visitor.selected = visitor.selected if chosen is None else chosen
+    visitor.select(gallery(shown_pictures, key="gallery", selected=visitor.selected, size=96, view="after"))
     return seeds
 
 
@@ -140,32 +168,34 @@ def found(visitor: Session, matches: Matches) -> None:
     shows = st.segmented_control("Overlay", ("outline", "heat", "none"), default="outline", key="overlay")
     seeds, level, high = tuple(matches.top(TOP)), matches.level(), float(matches.heat.max())
     pictures = []
-    for seed, image in zip(seeds, visitor.pictures(seeds), strict=True):
+    for seed, image in zip(seeds, enlarge(visitor.pictures(seeds), visitor.enlargement), strict=True):
         heat = matches.of(seed)
         if shows == "outline":
             image = overlay_heat(image, heat, level)
         elif shows == "heat":
             image = blend_heat(image, heat, 0.0, high)
         pictures.append(Picture(seed, image, note=f"{float(heat.max()):.2f}"))
-    chosen = gallery(pictures, key="matches", selected=visitor.selected, size=128)
-    visitor.selected = visitor.selected if chosen is None else chosen
+    visitor.select(gallery(pictures, key="matches", selected=visitor.selected, size=128))
     st.caption("A picture selected here is the one to paint on.")
 
 
 def files(visitor: Session) -> None:
     """Open a saved edit or a rule file."""
-    with st.popover("Open", icon=":material/upload:"):
+    with st.popover("Open", icon=":material/upload:", key="open-menu"):
         file = st.file_uploader(
             "Edit (.json, also of the published interface) or rule (.safetensors)", key="open-file"
         )
         if file and st.button("Open this file", key="open-file-now"):
             _open(visitor, file.name, file.getvalue())
+        if example_edits(visitor.generator.name):
+            st.caption("Examples")
+            examples(visitor, "menu")
 
 
 def _open(visitor: Session, name: str, content: bytes) -> None:
     with shown():
         if name.lower().endswith(".json"):
-            visitor.load(EditRequest.from_json(content, name))
+            visitor.load(EditRequest.from_json(content, name), title_of(Path(name)))
         else:
             visitor.add(Rule.load(content, name))
         st.rerun()
@@ -202,7 +232,7 @@ def page(visitor: Session) -> None:
         resolve(visitor)
     if visitor.problem:
         st.error(visitor.problem, icon=":material/error:")
-    panel, pictures = st.columns([1, 2.7], gap="medium")
+    panel, pictures = st.columns([1, 2.4], gap="medium")
     with panel:
         rule_panel(visitor)
         if visitor.searching:
@@ -222,7 +252,6 @@ def view(visitor: Session) -> None:
             "View", VIEWS, label_visibility="collapsed", **bound("view", visitor.view, store)
         )
         st.space("stretch")
-        examples(visitor)
         files(visitor)
         saving = st.container(width="content")
     seeds: tuple[int, ...] = DEFAULT_PAIRS

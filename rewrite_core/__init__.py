@@ -1,6 +1,6 @@
 """The engine of Palimpsest: generators, statistics, memory, directions, rules. No interface, no plotting.
 
-    from rewrite_core import EditRequest, LatentSpec, open_generator, rewrite
+    from rewrite_core import LatentSpec, example_edit, open_generator, rewrite
 
 Names are loaded when they are first used, so that ``import rewrite_core`` is quick.
 """
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rewrite_core.errors import PalimpsestError
     from rewrite_core.generators import Generator, LatentSpec, embedded_names, from_sequential, open_generator
     from rewrite_core.pictures import Mask
+    from rewrite_core.rules.examples import example_edit
     from rewrite_core.rules.request import EditRequest, Painted
     from rewrite_core.rules.rewrite import Edit, rewrite
     from rewrite_core.rules.rule import Rule, RuleStack
@@ -39,6 +40,7 @@ _HOMES = {
     "SolverSettings": "rules.settings",
     "Store": "statistics",
     "embedded_names": "generators",
+    "example_edit": "rules.examples",
     "from_sequential": "generators",
     "layer_statistics": "statistics",
     "matches": "directions.matches",
@@ -63,6 +65,7 @@ __all__ = [
     "SolverSettings",
     "Store",
     "embedded_names",
+    "example_edit",
     "from_sequential",
     "layer_statistics",
     "matches",

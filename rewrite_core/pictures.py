@@ -36,6 +36,7 @@ __all__ = [
     "blend_heat",
     "encode_jpeg",
     "encode_png",
+    "enlarge",
     "grid",
     "outline",
     "overlay_heat",
@@ -92,6 +93,11 @@ def grid(pictures: Picture, columns: int, pad: int = 2, background: int = 255) -
     return page[: rows * down - pad, : columns * across - pad]
 
 
+def enlarge(pictures: Picture, factor: int) -> Picture:
+    """Pictures [..., H, W, 3] with every pixel as a square of `factor` pixels."""
+    return pictures.repeat(factor, axis=-3).repeat(factor, axis=-2)
+
+
 def outline(
     picture: Picture, mask: NDArray[np.bool_], colour: Colour, thickness: int = 1, dim: float = 1.0
 ) -> Picture:
@@ -113,12 +119,14 @@ def overlay_heat(picture: Picture, heat: Tensor, level: float) -> Picture:
     return outline(picture, _resized_heat(heat, picture) > level, WHITE, dim=0.5)
 
 
-def blend_heat(picture: Picture, heat: Tensor, low: float, high: float, opacity: float = 0.6) -> Picture:
-    """A picture [H, W, 3] under a see-through map of `heat` [h, w]: `low` is dark blue, `high` yellow."""
+def blend_heat(picture: Picture, heat: Tensor, low: float, high: float, opacity: float = 0.8) -> Picture:
+    """A picture [H, W, 3] under a map of `heat` [h, w], clear at `low`, yellow and nearly opaque at `high`."""
     share = np.clip((_resized_heat(heat, picture) - low) / max(high - low, 1e-12), 0, 1)  # [H, W]
     stops = np.linspace(0, 1, len(_VIRIDIS))
     colours = np.stack([np.interp(share, stops, channel) for channel in _VIRIDIS.T], axis=-1)  # [H, W, 3]
-    return ((1 - opacity) * picture + opacity * colours).astype(np.uint8)
+    cover = opacity * share[..., None]  # [H, W, 1]
+    blended: Picture = ((1 - cover) * picture + cover * colours).astype(np.uint8)
+    return blended
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -6,6 +6,7 @@ import json
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from rewrite_core.errors import PalimpsestError, RequestError
 
@@ -28,11 +29,16 @@ class Settings(BaseModel):
             return cls.model_validate_json(json.dumps(data))
         except ValidationError as problem:
             first = problem.errors(include_url=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the top level"
+            field = ".".join(str(part) for part in first["loc"] if _named(part)) or "the top level"
             found = f"{what}: {field} is {_short(first.get('input'))}"
             raise error(
-                found=found, expected=_expected(first["msg"]), remedy=f"Correct {field} and try again."
+                found=found, expected=_expected(first), remedy=f"Correct {field} and try again."
             ) from None
+
+
+def _named(part: int | str) -> bool:
+    """Whether a part of an error's place is in the file, and not pydantic's name for a branch of a union."""
+    return isinstance(part, int) or (part.isidentifier() and not part[:1].isupper())
 
 
 def _short(value: Any) -> str:
@@ -40,7 +46,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _expected(message: str) -> str:
+def _expected(problem: ErrorDetails) -> str:
+    message, context = problem["msg"], problem.get("ctx", {})
+    if problem["type"] == "extra_forbidden":
+        return "no field of that name"
+    if problem["type"] == "union_tag_invalid":
+        return f"{context['discriminator']} to be one of {context['expected_tags']}"
     for prefix in ("Input should be ", "Value error, "):
         message = message.removeprefix(prefix)
     return message[:1].lower() + message[1:]

@@ -57,9 +57,10 @@ def serve(app: Path, *, options: Mapping[str, str] | None = None, timeout: float
 def canvas(page: Page, key: str) -> Locator:
     """The canvas in the keyed element or container `key`, in view and ready for the mouse."""
     found = page.locator(f".st-key-{key} canvas.upper-canvas")
-    expect(found).to_be_visible(timeout=20_000)
-    found.scroll_into_view_if_needed()
-    return found
+    expect(found).to_have_count(1, timeout=20_000)  # two for a moment while the picture changes
+    expect(found.last).to_be_visible(timeout=20_000)
+    found.last.scroll_into_view_if_needed()
+    return found.last
 
 
 def draw_stroke(page: Page, key: str, points: Sequence[tuple[float, float]]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from dashboard.gallery import format_ranges, parse_ranges
+from dashboard.ranges import format_ranges, parse_ranges
 from rewrite_core.errors import RequestError
 
 CLOCK = itertools.count(1)

@@ -17,6 +17,7 @@ from rewrite_core.pictures import (
     blend_heat,
     encode_jpeg,
     encode_png,
+    enlarge,
     grid,
     outline,
     overlay_heat,
@@ -137,8 +138,15 @@ def test_a_heat_map_grows_lighter_with_heat_and_lets_the_picture_through():
     assert np.array_equal(blend_heat(black, heat - 5, 0, 1), blend_heat(black, heat * 0, 0, 1))
 
 
-def test_a_heat_map_without_range_is_drawn_all_the_same():
-    assert (blend_heat(NOISE[0], torch.ones(3, 3), 1.0, 1.0, opacity=1.0) == (68, 1, 84)).all()
+def test_a_heat_map_is_clear_where_there_is_no_heat_even_without_a_range():
+    assert np.array_equal(blend_heat(NOISE[0], torch.zeros(3, 3), 0.0, 1.0), NOISE[0])
+    assert np.array_equal(blend_heat(NOISE[0], torch.ones(3, 3), 1.0, 1.0), NOISE[0])
+
+
+def test_pictures_are_enlarged_pixel_by_pixel():
+    large = enlarge(NOISE, 3)
+    assert large.shape == (7, 36, 30, 3)
+    assert np.array_equal(large[:, 1::3, 2::3], NOISE)
 
 
 def test_inputs_are_left_as_they_were():

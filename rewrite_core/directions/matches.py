@@ -45,7 +45,7 @@ def matches(
     Raises:
         Cancelled: from `progress`.
     """
-    done, maps = 0, []
+    done, maps = 0, [torch.empty(0, *generator.layer(layer).key_size)]
     for block in spec.blocks(generator.micro_batch):
         keys = generator.keys(generator.latents(block), layer).keys  # [N, C, h, w]
         maps.append(heat(keys, query).cpu())  # [N, h, w]

@@ -64,13 +64,15 @@ def open_generator(model: str | Path = DEFAULT) -> Generator:
     """
     if isinstance(model, str) and model in embedded_names():
         return open_source(Source.at(embedded_folder(model)))
-    if not Path(model).exists():
+    try:
+        source = Source.at(Path(model))
+    except FileError as problem:
         raise FileError(
-            found=f"no model '{model}'",
-            expected=f"an embedded one ({', '.join(embedded_names())}) or the path of a file or folder",
+            found=problem.found,
+            expected=f"an embedded model ({', '.join(embedded_names())}) or the path of a file or folder",
             remedy="Check the spelling.",
-        )
-    return open_source(Source.at(Path(model)))
+        ) from None
+    return open_source(source)
 
 
 def open_source(source: Source) -> Generator:

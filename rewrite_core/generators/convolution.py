@@ -48,4 +48,5 @@ class Convolution:
             self.dilation,
         )
         top, bottom, left, right = self.crop
-        return response[..., top : response.shape[-2] - bottom, left : response.shape[-1] - right]
+        height, width = response.shape[-2:]
+        return response.narrow(-2, top, height - top - bottom).narrow(-1, left, width - left - right)

@@ -31,12 +31,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rewrite_core.errors import LayerError
 from rewrite_core.generators.convolution import Convolution
 from rewrite_core.generators.latents import Distribution, Latents, LatentSpec, draw
+from rewrite_core.pictures import to_uint8
 
 __all__ = ["MICRO_BATCH", "Box", "Edits", "Generator", "Layer", "LayerInput", "Progress"]
 
@@ -125,6 +128,7 @@ class Generator(ABC):
     ) -> Tensor:
         """Response [N, O, H, W] → value [N, O, H, W]; `energy` [N, O] where the layer is demodulated.
 
+        Position by position: a value depends on the response at its own place and on its channel's energy alone.
         `box` says which part of the map the response is, where it is not the whole (noise has a place).
         """
 
@@ -176,7 +180,7 @@ class Generator(ABC):
     @property
     def device(self) -> torch.device:
         """Where the network's tensors are."""
-        return next(tensor for _, tensor in self.tensors()).device
+        return next((tensor.device for _, tensor in self.tensors()), torch.device("cpu"))
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor that what is drawn depends on, under its canonical name."""
@@ -198,7 +202,17 @@ class Generator(ABC):
 
     @property
     def default_layer(self) -> str:
-        """Where a newcomer starts: the middle of the layers that draw on a grid, above their first resolution."""
+        """Where a newcomer starts: the middle of the layers that draw on a grid, above their first resolution.
+
+        Raises:
+            LayerError: if there is no layer at all.
+        """
+        if not self.layers:
+            raise LayerError(
+                found=f"{self.name}: no convolution that can be rewritten",
+                expected="at least one",
+                remedy="Open a generator that has some.",
+            )
         spatial = [layer.name for layer in self.layers.values() if layer.key_size[0] > 1] or list(self.layers)
         return spatial[len(spatial) // 2]
 
@@ -232,6 +246,10 @@ class Generator(ABC):
             if progress:
                 progress(done, len(spec))
         return torch.cat(drawn) if drawn else torch.empty(0, 3, *self.picture_size)
+
+    def draw(self, spec: LatentSpec, progress: Progress | None = None) -> NDArray[np.uint8]:
+        """Pictures of `spec` as bytes, [N, H, W, 3]."""
+        return to_uint8(self.sample(spec, progress))
 
     def with_rules(self, rules: Edits) -> Self:
         """A view in which `rules` hold, and no others: edits are always composed from the pristine weights."""

@@ -31,7 +31,9 @@ Scheme = Literal["seed", "rows"]
 Distribution = Literal["normal", "uniform"]
 
 LAST_SEED = 2**32 - 1
-LAST_ROW = 1_000_000
+LAST_ROW = 2**17 - 1
+LARGEST_MATRIX = 2**26
+"""Numbers that scheme ``rows`` may draw: whoever asks for row i pays for all before it."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,14 @@ def draw(spec: LatentSpec, dim: int, distribution: Distribution = "normal") -> T
     return torch.from_numpy(z.astype(np.float32))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _rows(count: int, dim: int, distribution: Distribution) -> np.ndarray:
+    if count * dim > LARGEST_MATRIX:
+        raise RequestError(
+            found=f"a picture number up to {count:,} with latents of {dim:,} numbers (scheme 'rows')",
+            expected=f"numbers below {LARGEST_MATRIX // dim:,}",
+            remedy="Choose pictures in that range, or the scheme 'seed'.",
+        )
     flat = _fill(np.random.RandomState(1), count * dim, distribution)
     return flat.reshape(count, dim).astype(np.float32)  # the first rows are the same for every count
 

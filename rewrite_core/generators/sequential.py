@@ -9,8 +9,8 @@ Truncation scales z towards its mean 0 (there is no mapping network).
 
 from __future__ import annotations
 
-import copy
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from rewrite_core.errors import FileError, PalimpsestError
 from rewrite_core.files import require_finite, to_safetensors_bytes
 from rewrite_core.generators.contents import Contents
-from rewrite_core.generators.convolution import Convolution
+from rewrite_core.generators.flatten import flattened
 from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
 from rewrite_core.generators.latents import Distribution, Latents
+from rewrite_core.generators.shapes import starts_with_convolution, trace
 from rewrite_core.generators.stack import ConvolutionModule, Step, describe
 from rewrite_core.settings import Settings
 
@@ -58,8 +59,14 @@ class StackDescription(Settings):
     note: str = ""
 
 
+ABOUT = {"source", "weights_licence", "training_data", "note"}
+
+
 class SequentialGenerator(Generator):
-    """A generator whose network is one `torch.nn.Sequential` of steps."""
+    """A generator whose network is one `torch.nn.Sequential` of steps.
+
+    `about` is what its ``model.json`` says of source, licence and training data; a saved copy says it again.
+    """
 
     family = "sequential"
 
@@ -70,23 +77,36 @@ class SequentialGenerator(Generator):
         name: str,
         latent: LatentDescription,
         output_range: tuple[float, float],
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.output_range = output_range
+        self.about = dict(about or {})
         self.latent = latent
-        sizes = _trace(network, latent.dim, name)
+        sizes = trace(network, latent.dim, name)
         picture = sizes[-1]
-        if len(picture) != 3 or picture[0] not in (1, 3) or max(picture[1:]) > LARGEST_PICTURE:
+        sides = picture[1:]
+        if (
+            len(picture) != 3
+            or picture[0] not in (1, 3)
+            or not 1 <= min(sides) <= max(sides) <= LARGEST_PICTURE
+        ):
             raise FileError(
                 found=f"{name}: a stack that draws {list(picture)}",
                 expected=f"pictures [3, H, W] or [1, H, W] up to {LARGEST_PICTURE} px",
                 remedy="End the stack where the picture comes out.",
+            )
+        if not -math.inf < output_range[0] < output_range[1] < math.inf:
+            raise FileError(
+                found=f"{name}: output_range {list(output_range)}",
+                expected="the numbers that stand for black and for white",
+                remedy="Give the lower one first, e.g. [-1, 1] for a stack that ends in tanh.",
             )
         super().__init__(
             network,
             name=name,
             latent_dim=latent.dim,
             distribution=latent.distribution,
-            picture_size=(picture[1], picture[2]),
+            picture_size=(sides[0], sides[1]),
             layers=list(_layers(network, sizes)),
         )
 
@@ -155,6 +175,7 @@ class SequentialGenerator(Generator):
             "name": self.name,
             "resolution": self.resolution,
             **self.architecture(),
+            **self.about,
         }
         tensors = {
             f"{name}.{key}": tensor.transpose(0, 1).contiguous()
@@ -179,7 +200,7 @@ class SequentialGenerator(Generator):
 
     def _start(self, latents: Latents) -> Tensor:
         z = latents.z * latents.spec.truncation  # [N, D]
-        return z[:, :, None, None] if _starts_with_convolution(self.network) else z
+        return z[:, :, None, None] if starts_with_convolution(self.network) else z
 
     def _picture(self, drawn: Tensor) -> Tensor:
         low, high = self.output_range
@@ -203,10 +224,7 @@ def from_sequential(
     Raises:
         FileError: if the stack does not run on such latents, draws no picture, or holds NaN.
     """
-    flat = nn.Sequential()
-    for path, module in _flatten(copy.deepcopy(stack)):
-        flat.add_module(path.replace(".", "_"), _canonical(_baked(module)))
-    flat.eval().requires_grad_(False)
+    flat = flattened(stack)
     require_finite(
         {key: value for key, value in flat.state_dict().items() if value.is_floating_point()}, name
     )
@@ -242,16 +260,27 @@ def open_stack(contents: Contents) -> SequentialGenerator:
             for key, value in tensors.items()
             if key.startswith(f"{name}.")
         }
+        if hasattr(network, name):
+            raise FileError(
+                found=f"{what}: a step called '{name}', as is another one or a part of torch",
+                expected="a name of its own for each step",
+                remedy="Rename it, and its tensors in model.safetensors.",
+            )
         network.add_module(name, _built(step, own, name, contents.name))
+    _require_used(tensors, network, contents.name)
     return SequentialGenerator(
-        network, name=description.name, latent=description.latent, output_range=description.output_range
+        network,
+        name=description.name,
+        latent=description.latent,
+        output_range=description.output_range,
+        about=description.model_dump(include=ABOUT, exclude_defaults=True),
     )
 
 
 def _built(step: Any, tensors: dict[str, Tensor], name: str, origin: str) -> nn.Module:
     try:
         module: nn.Module = step.build(tensors)
-    except (KeyError, ValueError, RuntimeError, IndexError) as problem:
+    except (KeyError, ValueError, RuntimeError, IndexError, TypeError) as problem:
         missing = f"no tensor '{name}.{problem.args[0]}'" if isinstance(problem, KeyError) else str(problem)
         raise FileError(
             found=f"{origin}/model.safetensors: {missing}",
@@ -267,22 +296,16 @@ def _built(step: Any, tensors: dict[str, Tensor], name: str, origin: str) -> nn.
     return module
 
 
-def _trace(network: nn.Sequential, latent_dim: int, name: str) -> list[tuple[int, ...]]:
-    """The shape of one sample before each step and after the last, found without computing anything."""
-    ghost = copy.deepcopy(network).to("meta").eval()
-    x = torch.empty(2, latent_dim, *((1, 1) if _starts_with_convolution(network) else ()), device="meta")
-    sizes = [tuple(x.shape[1:])]
-    for step, module in ghost.named_children():
-        try:
-            x = module(x)
-        except Exception as problem:  # whatever a handed-over module raises on the wrong shape
-            raise FileError(
-                found=f"{name}: step '{step}' ({type(module).__name__}) fails on {list(sizes[-1])}: {problem}",
-                expected="a stack that maps latents to pictures step by step",
-                remedy="Check the latent size and the order of the steps.",
-            ) from None
-        sizes.append(tuple(x.shape[1:]))
-    return sizes
+def _require_used(tensors: Mapping[str, Tensor], network: nn.Module, origin: str) -> None:
+    """A tensor without a step is a step that model.json forgot: what is drawn would not be what was trained."""
+    unused = sorted(set(tensors) - set(network.state_dict()))
+    left = [name for name in unused if not name.endswith(".num_batches_tracked")]  # a batch norm's counter
+    if left:
+        raise FileError(
+            found=f"{origin}/model.safetensors: {len(left)} of {len(tensors)} tensors, as '{left[0]}', used by no step",
+            expected="only the tensors of the steps in model.json",
+            remedy="Add the missing steps to model.json, or leave those tensors out.",
+        )
 
 
 def _layers(network: nn.Sequential, sizes: Sequence[tuple[int, ...]]) -> Iterable[Layer]:
@@ -292,66 +315,19 @@ def _layers(network: nn.Sequential, sizes: Sequence[tuple[int, ...]]) -> Iterabl
             yield Layer(name, module.convolution, before[0], after[0], size_in, size_out)
 
 
-def _flatten(stack: nn.Sequential, prefix: str = "") -> Iterable[tuple[str, nn.Module]]:
-    for name, module in stack._modules.items():  # named_children() would skip a module that is used twice
-        assert module is not None
-        if type(module) is nn.Sequential:
-            yield from _flatten(module, f"{prefix}{name}.")
-        else:
-            yield prefix + name, module
-
-
-def _baked(module: nn.Module) -> nn.Module:
-    """Fold weight and spectral norms into plain weights: they would overwrite an edit."""
-    for name in list(getattr(module, "parametrizations", {})):
-        nn.utils.parametrize.remove_parametrizations(module, name)
-    for hook in list(module._forward_pre_hooks.values()):
-        if type(hook).__name__ == "SpectralNorm":
-            nn.utils.remove_spectral_norm(module)
-        elif type(hook).__name__ == "WeightNorm":
-            nn.utils.remove_weight_norm(module)
-    return module
-
-
-def _canonical(module: nn.Module) -> nn.Module:
-    """Our own convolution in place of torch's, where the two can say the same."""
-    if type(module) not in (nn.Conv2d, nn.ConvTranspose2d):
-        return copy.deepcopy(module)
-    assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-    if module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
-        return module  # runs, but cannot be rewritten
-    transposed = isinstance(module, nn.ConvTranspose2d)
-    convolution = Convolution(
-        _two(module.kernel_size),
-        _two(module.stride),
-        _two(module.padding),
-        _two(module.dilation),
-        _two(module.output_padding),
-        transposed,
-    )
-    weight = module.weight.detach().float()
-    weight = weight.transpose(0, 1).contiguous() if transposed else weight  # [O, C, kh, kw]
-    return ConvolutionModule(
-        convolution, weight, None if module.bias is None else module.bias.detach().float()
-    )
-
-
 def _latent_dim(network: nn.Sequential, name: str) -> int:
     for module in network:
         if isinstance(module, ConvolutionModule):
             return int(module.weight.shape[1])
         if isinstance(module, nn.Linear):
             return module.in_features
+        if isinstance(module, nn.Unflatten) and (size := math.prod(map(int, module.unflattened_size))) > 0:
+            return size
     raise PalimpsestError(
         found=f"{name}: no linear layer or convolution to read the latent size from",
         expected="latent_dim",
         remedy="Give latent_dim=…",
     )
-
-
-def _starts_with_convolution(network: nn.Module) -> bool:
-    first = next(network.children(), None)
-    return isinstance(first, ConvolutionModule | nn.Conv2d | nn.ConvTranspose2d)
 
 
 def _described(name: str, module: nn.Module) -> dict[str, Any] | None:
@@ -361,7 +337,3 @@ def _described(name: str, module: nn.Module) -> dict[str, Any] | None:
 
 def _stored_transposed(module: nn.Module, key: str) -> bool:
     return key == "weight" and isinstance(module, ConvolutionModule) and module.convolution.transposed
-
-
-def _two(taps: Any) -> tuple[int, int]:
-    return (int(taps[0]), int(taps[1]))

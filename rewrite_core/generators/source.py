@@ -20,14 +20,21 @@ class Source:
 
     @classmethod
     def at(cls, path: Path) -> Source:
-        """A folder's files; a ``model.json`` or ``model.safetensors`` stands for its folder; else the one file."""
-        if not path.exists():
+        """A folder's files; a ``model.json`` or ``model.safetensors`` stands for its folder; else the one file.
+
+        Raises:
+            FileError: if there is nothing, or it may not be read.
+        """
+        try:
+            if path.is_file() and path.name in ("model.json", "model.safetensors"):
+                path = path.parent
+            files = [path] if path.is_file() else sorted(child for child in path.iterdir() if child.is_file())
+        except (OSError, ValueError) as problem:
             raise FileError(
-                found=f"nothing at {path}", expected="a model file or folder", remedy="Check the path."
-            )
-        if path.is_file() and path.name in ("model.json", "model.safetensors"):
-            path = path.parent
-        files = [path] if path.is_file() else sorted(child for child in path.iterdir() if child.is_file())
+                found=f"{str(path)[:200]} cannot be read ({getattr(problem, 'strerror', problem)})",
+                expected="a model file or folder",
+                remedy="Check the path.",
+            ) from None
         return cls(path.resolve().name, {file.name: file for file in files})
 
     @property

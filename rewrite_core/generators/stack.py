@@ -9,20 +9,33 @@ the prefix of their tensors in ``model.safetensors``; there tensors are in torch
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rewrite_core.generators.convolution import Convolution, Pair
+from rewrite_core.generators.convolution import Convolution
 from rewrite_core.settings import Settings
 
 __all__ = ["STEPS", "ConvolutionModule", "Step", "Upsample", "describe"]
 
-Small = Annotated[int, Field(ge=0, le=64)]
-Taps = Small | tuple[Small, Small]
 Tensors = Mapping[str, Tensor]
+
+
+def _both(taps: Any) -> Any:
+    """One number stands for height and width alike."""
+    if isinstance(taps, int):
+        return (taps, taps)
+    return tuple(taps) if isinstance(taps, list) else taps
+
+
+Count = Annotated[int, Field(ge=0, le=64)]
+Size = Annotated[int, Field(ge=1, le=64)]
+Counts = Annotated[tuple[Count, Count], BeforeValidator(_both)]
+Sizes = Annotated[tuple[Size, Size], BeforeValidator(_both)]
+Name = Annotated[str, Field(pattern=r"^[^.]+$", max_length=100)]
 
 
 class ConvolutionModule(nn.Module):
@@ -30,6 +43,8 @@ class ConvolutionModule(nn.Module):
 
     def __init__(self, convolution: Convolution, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
+        if bias is not None and bias.shape != weight.shape[:1]:
+            raise ValueError(f"a bias {list(bias.shape)} for a weight {list(weight.shape)}")
         self.convolution = convolution
         self.weight = _constant(weight)
         self.bias = _constant(bias)
@@ -42,6 +57,10 @@ class ConvolutionModule(nn.Module):
     def finish(self, response: Tensor) -> Tensor:
         """Add the bias to a response [N, O, H, W]."""
         return response if self.bias is None else response + self.bias[:, None, None]
+
+    def extra_repr(self) -> str:
+        """The map: it is part of a fingerprint where no step can describe it."""
+        return repr(self.convolution)
 
 
 class Upsample(nn.Module):
@@ -68,7 +87,7 @@ class Linear(Settings):
     """A fully connected layer."""
 
     op: Literal["linear"] = "linear"
-    name: str
+    name: Name
 
     def build(self, tensors: Tensors) -> nn.Module:
         """`tensors`: weight [out, in], bias [out] or none."""
@@ -87,7 +106,7 @@ class Reshape(Settings):
     """Give each sample the shape [C, H, W]."""
 
     op: Literal["reshape"] = "reshape"
-    shape: tuple[int, ...]
+    shape: Annotated[tuple[Annotated[int, Field(ge=-1, le=1 << 20)], ...], Field(min_length=1, max_length=3)]
 
     def build(self, tensors: Tensors) -> nn.Module:
         """Takes no tensors."""
@@ -109,17 +128,15 @@ class Conv2d(Settings):
     """A plain convolution with zero padding."""
 
     op: Literal["conv2d"] = "conv2d"
-    name: str
-    kernel: Taps
-    stride: Taps = 1
-    padding: Taps = 0
-    dilation: Taps = 1
+    name: Name
+    kernel: Sizes
+    stride: Sizes = (1, 1)
+    padding: Counts = (0, 0)
+    dilation: Sizes = (1, 1)
 
     def build(self, tensors: Tensors) -> nn.Module:
         """`tensors`: weight [O, C, kh, kw], bias [O] or none."""
-        convolution = Convolution(
-            _pair(self.kernel), _pair(self.stride), _pair(self.padding), _pair(self.dilation)
-        )
+        convolution = Convolution(self.kernel, self.stride, self.padding, self.dilation)
         return ConvolutionModule(convolution, tensors["weight"], tensors.get("bias"))
 
     @classmethod
@@ -135,22 +152,29 @@ class ConvTranspose2d(Settings):
     """A transposed convolution with torch's padding or Keras's crop (top, bottom, left, right)."""
 
     op: Literal["conv_transpose2d"] = "conv_transpose2d"
-    name: str
-    kernel: Taps
-    stride: Taps = 1
-    padding: Taps = 0
-    output_padding: Taps = 0
-    dilation: Taps = 1
-    crop: tuple[Small, Small, Small, Small] = (0, 0, 0, 0)
+    name: Name
+    kernel: Sizes
+    stride: Sizes = (1, 1)
+    padding: Counts = (0, 0)
+    output_padding: Counts = (0, 0)
+    dilation: Sizes = (1, 1)
+    crop: tuple[Count, Count, Count, Count] = (0, 0, 0, 0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        limits = [max(pair) for pair in zip(self.stride, self.dilation, strict=True)]
+        if any(extra >= limit for extra, limit in zip(self.output_padding, limits, strict=True)):
+            raise ValueError("an output_padding below the stride or the dilation")
+        return self
 
     def build(self, tensors: Tensors) -> nn.Module:
         """`tensors`: weight [C, O, kh, kw], bias [O] or none."""
         convolution = Convolution(
-            _pair(self.kernel),
-            _pair(self.stride),
-            _pair(self.padding),
-            _pair(self.dilation),
-            _pair(self.output_padding),
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.output_padding,
             transposed=True,
             crop=self.crop,
         )
@@ -211,11 +235,13 @@ class BatchNorm(Settings):
     """Batch normalisation by its running statistics (always evaluation)."""
 
     op: Literal["batch_norm"] = "batch_norm"
-    name: str
+    name: Name
     eps: Annotated[float, Field(gt=0, lt=1)] = 1e-5
 
     def build(self, tensors: Tensors) -> nn.Module:
         """`tensors`: running_mean, running_var [C]; weight, bias [C] or none."""
+        if (tensors["running_var"] < 0).any():
+            raise ValueError("a negative variance")
         module = BatchNormModule(len(tensors["running_mean"]), eps=self.eps, affine="weight" in tensors)
         module.running_mean, module.running_var = tensors["running_mean"], tensors["running_var"]
         if module.affine:
@@ -267,7 +293,7 @@ class Activation(Settings):
         if type(module) is nn.LeakyReLU:
             return cls(fn=LeakyReLU(leaky_relu=module.negative_slope))
         for fn, kind in _PLAIN.items():
-            if type(module) is kind and repr(module) in (repr(kind()), f"{kind.__name__}(inplace=True)"):
+            if type(module) is kind and repr(module) == repr(kind()):
                 return cls.model_validate({"fn": fn})
         return None
 
@@ -281,13 +307,13 @@ Step = Annotated[
 
 
 def describe(name: str, module: nn.Module) -> Step | None:
-    """The step that `module`, whose tensors are called ``name.…``, stands for; None if it is of no known kind."""
-    return next((step for kind in STEPS if (step := kind.of(name, module)) is not None), None)
+    """The step that `module`, whose tensors are called ``name.…``, stands for; None if no kind can say it."""
+    for kind in STEPS:
+        with suppress(ValidationError):  # of a known kind, beyond the limits of a file
+            if (step := kind.of(name, module)) is not None:
+                return step
+    return None
 
 
 def _constant(tensor: Tensor | None) -> Any:
     return None if tensor is None else nn.Parameter(tensor, requires_grad=False)
-
-
-def _pair(taps: int | tuple[int, int]) -> Pair:
-    return (taps, taps) if isinstance(taps, int) else taps

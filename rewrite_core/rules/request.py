@@ -79,7 +79,9 @@ class EditRequest(EditSettings):
             FileError: the text is not JSON, or too large.
             RequestError: naming the field that is wrong; a MaskError where that is a mask.
         """
-        data = dict(source) if isinstance(source, Mapping) else read_json(source, what=what)
+        data = read_json(source, what=what) if isinstance(source, str | bytes) else source
+        if not isinstance(data, Mapping):
+            raise _wrong(what, data, "an object with object, paste and key")
         _check_keys(data, what)
         regions = _Regions(what)
         paste, key = regions.one(data.get("paste"), "paste"), regions.many(data.get("key"), "key")
@@ -138,6 +140,14 @@ class EditRequest(EditSettings):
         """
         for name in _NEEDS[self.operation]:
             self.painted(name)
+        self.require_areas()
+
+    def require_areas(self) -> None:
+        """Check that no mask is empty.
+
+        Raises:
+            MaskError: naming the first that is.
+        """
         for field in ("object", "paste", "key", "protect"):
             _require_area(getattr(self, field), field)
 

@@ -8,11 +8,13 @@ edited = generator.with_rules(edit.rule)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from rewrite_core.directions import Direction, context_direction
+from rewrite_core.errors import ModelMismatch, RequestError
 from rewrite_core.generators import Generator, Progress
 from rewrite_core.memory import observe, outside, second_moment_of
 from rewrite_core.rules.goal import Goal, copy_paste, erase
@@ -23,7 +25,7 @@ from rewrite_core.rules.settings import ModelRef
 from rewrite_core.rules.solve import Solved, solve
 from rewrite_core.statistics import LayerStatistics, Store, layer_statistics
 
-__all__ = ["Edit", "completed", "direction_of", "goal_of", "rewrite"]
+__all__ = ["Edit", "check_model", "completed", "direction_of", "goal_of", "rewrite"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,7 @@ def rewrite(
     statistics: LayerStatistics | None = None,
     store: Store | None = None,
     name: str = "",
+    beneath: Sequence[Rule] = (),
     progress: Progress | None = None,
 ) -> Edit:
     """Solve `request` on `generator`, on its pristine network whatever rules it is viewed through.
@@ -52,6 +55,7 @@ def rewrite(
         store: where statistics are kept, if not in the default store.
         statistics: of the request's layer, if at hand; gathered through `store` otherwise.
         name: what to call the rule.
+        beneath: the rules that are on while this one is made, for its provenance.
         progress: called while statistics are gathered and while the solver runs; `Cancelled` from it ends the
             former, while the latter returns its best Λ so far.
 
@@ -64,6 +68,12 @@ def rewrite(
     layer = str(request.layer)
     if statistics is None:
         statistics = layer_statistics(generator, layer, store=store, progress=progress)
+    elif (statistics.layer, statistics.fingerprint) != (layer, generator.fingerprint):
+        raise RequestError(
+            found=f"statistics of {statistics.layer} in the generator {statistics.fingerprint[:12]}",
+            expected=f"those of {layer} in {generator.name} ({generator.fingerprint[:12]})",
+            remedy="Gather them with layer_statistics, or leave them out.",
+        )
     direction = direction_of(generator, request, statistics)
     goal = goal_of(generator, request, statistics)
     vectors = direction.vectors.to(generator.device, torch.float32)
@@ -72,6 +82,7 @@ def rewrite(
         model=generator.name,
         fingerprint=generator.fingerprint,
         layer=layer,
+        beneath=tuple(rule.digest for rule in beneath),
         name=name or f"{request.operation} at {layer}",
         request=request.to_dict(),
         result=solved.summary(),
@@ -80,10 +91,26 @@ def rewrite(
     return Edit(Rule(vectors, solved.delta, provenance), direction, solved)
 
 
+def check_model(request: EditRequest, generator: Generator) -> None:
+    """Check that `request` was made for `generator`, if it says for which.
+
+    Raises:
+        ModelMismatch: with both fingerprints.
+    """
+    made_for, have = request.model, generator.pristine
+    if made_for and made_for.fingerprint != have.fingerprint:
+        raise ModelMismatch(
+            found=f"an edit made for {made_for.name} ({made_for.fingerprint[:12]})",
+            expected=f"one for {have.name} ({have.fingerprint[:12]})",
+            remedy="Open the generator it was made for, then the edit again.",
+        )
+
+
 def completed(request: EditRequest, generator: Generator) -> EditRequest:
     """`request` with the generator's name, and a layer if it has none, once it is known to be complete."""
     model = ModelRef(name=generator.pristine.name, fingerprint=generator.pristine.fingerprint)
     filled = request.model_copy(update={"layer": request.layer or generator.default_layer, "model": model})
+    check_model(request, generator)
     filled.check(generator.layers)
     return filled
 

@@ -11,17 +11,18 @@ made for and how; it is refused on another generator unless `Rule.adopted_by` sa
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from rewrite_core.errors import FileError, LayerError, ModelMismatch
+from rewrite_core.errors import FileError, LayerError, ModelMismatch, RequestError
 from rewrite_core.files import (
     read_json,
     read_safetensors,
@@ -39,7 +40,7 @@ __all__ = ["Entry", "Provenance", "Rule", "RuleStack", "versions"]
 class Provenance(Settings):
     """Where a rule comes from: enough to make it again."""
 
-    version: int = 1
+    version: Literal[1] = 1
     model: str
     fingerprint: str
     layer: str
@@ -96,8 +97,16 @@ class Rule:
         return self.strength * change(self.delta, self.directions)
 
     def with_strength(self, strength: float) -> Rule:
-        """The same rule, stronger or weaker."""
-        return self._described(strength=strength)
+        """The same rule, stronger or weaker.
+
+        Raises:
+            RequestError: if `strength` is no finite number.
+        """
+        if not math.isfinite(strength):
+            raise RequestError(
+                found=f"strength {strength}", expected="a finite number", remedy="1 is the rule as solved."
+            )
+        return self._described(strength=float(strength))
 
     def renamed(self, name: str) -> Rule:
         """The same rule under another name."""
@@ -210,12 +219,12 @@ class RuleStack:
             ModelMismatch, LayerError: if a rule was not made for `generator`.
         """
         pristine = generator.pristine
-        weights: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}  # summed in float64: opposite rules cancel exactly
         for rule in self.active:
             rule.check(pristine)
-            base = weights.get(rule.layer, pristine.weight(rule.layer))
+            base = weights.get(rule.layer, pristine.weight(rule.layer).double())
             weights[rule.layer] = base + rule.change().to(base)
-        return weights
+        return {layer: weight.float() for layer, weight in weights.items()}
 
     def push(self, rule: Rule) -> RuleStack:
         """With `rule` on top."""
@@ -233,7 +242,9 @@ class RuleStack:
 
     def remove(self, index: int) -> RuleStack:
         """Without one rule."""
-        return self._then(self.entries[:index] + self.entries[index + 1 :])
+        entries = list(self.entries)
+        del entries[index]
+        return self._then(tuple(entries))
 
     def clear(self) -> RuleStack:
         """Without any rule: the generator as it was loaded."""
@@ -252,7 +263,9 @@ class RuleStack:
         return RuleStack(self.future[0], (*self.past, self.entries), self.future[1:])
 
     def _with(self, index: int, entry: Entry) -> RuleStack:
-        return self._then((*self.entries[:index], entry, *self.entries[index + 1 :]))
+        entries = list(self.entries)
+        entries[index] = entry
+        return self._then(tuple(entries))
 
     def _then(self, entries: tuple[Entry, ...]) -> RuleStack:
         return self if entries == self.entries else RuleStack(entries, (*self.past, self.entries), ())

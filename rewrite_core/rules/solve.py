@@ -18,8 +18,8 @@ correlation between neighbouring taps, phases of a stride, and borders are all i
 
 The minimiser is iteratively reweighted least squares: |x| is replaced by the parabola that touches √(x² + ε²) where x
 is now, ε is halved from the starting residual down to `SMOOTHING` of it, and each parabola is minimised by one
-Gauss–Newton step (exact where the value is linear in Λ). A quasi-Newton method with a line search stalls at the kinks
-of the L1 norm.
+Levenberg–Marquardt step. Output channels share no unknown, so each has a B × B system and a caution of its own. A
+quasi-Newton method with a line search stalls at the kinks of the L1 norm.
 
 Shapes: D [R, C], Λ [O, R, kh, kw]; flattened, Λ is [O, B].
 """
@@ -33,6 +33,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd import grad
 
 from rewrite_core.errors import Cancelled
 from rewrite_core.generators import Generator, Progress
@@ -46,7 +47,8 @@ SMOOTHING = 1e-3
 """The smallest ε, as a share of the residual at the start."""
 DAMPING = 1e-6
 """Added to the penalty's diagonal, as a share of M's largest: taps that nothing in the sample uses stay bounded."""
-HALVINGS = 8
+CAUTION, TRIALS = 1e-3, 8
+"""Levenberg–Marquardt: damping at the start as a share of the curvature, and how often it is raised in one step."""
 ENOUGH = 1e-3
 """Stop when a step at the smallest ε lowers the objective by less than this share."""
 
@@ -87,55 +89,85 @@ class Solved:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Everything that is constant while Λ changes."""
+    """Everything that is constant while Λ [O, B] changes; maps are cut to the box, P = bh·bw."""
 
-    value: Callable[[Tensor], Tensor]
-    """Λ [O, B] → values in the box [1, O, bh, bw]."""
-    wanted: Tensor
-    moment: Tensor
+    base: Tensor  # [1, O, bh, bw] respond(k, W)
+    basis: Tensor  # [1, B, bh, bw]
+    wanted: Tensor  # [1, O, bh, bw]
+    finish: Callable[[Tensor, Tensor | None], Tensor]
+    """Response and energy [1, O] → values [1, O, bh, bw], position by position."""
+    energy: Callable[[Tensor], Tensor | None]
+    """Λ → the energy of ``W + ΛD`` [1, O]; None where nothing is demodulated."""
+    moment: Tensor  # [B, B] float64
+    penalty: Tensor  # [B, B] float64, positive definite
     scale: float
     residual: float
     locality: float
 
+    def response(self, flat: Tensor) -> Tensor:
+        """``respond(k, W + ΛD)``, [1, O, bh, bw]."""
+        return self.base + torch.einsum("ob,nbyx->noyx", flat, self.basis)
+
+    def value(self, flat: Tensor) -> Tensor:
+        """What ``W + ΛD`` draws, [1, O, bh, bw]."""
+        return self.finish(self.response(flat), self.energy(flat))
+
     def spread(self, flat: Tensor) -> Tensor:
-        """Relative squared change elsewhere."""
-        changed: Tensor = ((flat @ self.moment) * flat).sum() / self.scale
+        """Relative squared change elsewhere, of each output channel [O]."""
+        changed: Tensor = ((flat.double() @ self.moment) * flat).sum(1) / self.scale
         return changed
 
-    def objective(self, flat: Tensor, smooth: float = 0.0) -> float:
-        """Loss (its absolute values smoothed) plus the penalty, both unit-free."""
-        off = self.wanted - self.value(flat)
-        loss = off.square().add(smooth**2).sqrt().mean() / self.residual
-        return float(loss + self.locality * self.spread(flat))
-
-    def descend(self, flat: Tensor, smooth: float) -> Tensor:
-        """One step down the smoothed objective, halved until it is one."""
-        start, step = self.objective(flat, smooth), self.step(flat, smooth)
-        for halving in range(HALVINGS):
-            if self.objective(flat + step / 2**halving, smooth) <= start:
-                return flat + step / 2**halving
-        return flat
-
-    def step(self, flat: Tensor, smooth: float) -> Tensor:
-        """Gauss–Newton step [O, B] of the reweighted least squares that touches the smoothed objective at Λ.
-
-        Output channels do not share any unknown, so each has a B × B system of its own.
-        """
-        directions = torch.eye(flat.shape[1], device=flat.device)[:, None].expand(
-            -1, *flat.shape
-        )  # [B, O, B]
-        slopes = torch.func.vmap(lambda along: torch.func.jvp(self.value, (flat,), (along,))[1])(directions)
-        slopes = slopes.flatten(3).squeeze(1).transpose(0, 1)  # [B, 1, O, bh, bw] → [O, B, P]
+    def objective(self, flat: Tensor, smooth: float = 0.0) -> Tensor:
+        """Loss (its absolute values smoothed) plus the penalty, both unit-free: each output channel's share [O]."""
         off = (self.wanted - self.value(flat)).flatten(2).squeeze(0)  # [O, P]
+        loss = off.square().add(smooth**2).sqrt().sum(1) / (off.numel() * self.residual)
+        return loss + self.locality * self.spread(flat)
+
+    def parabola(self, flat: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
+        """Curvature [O, B, B] and downhill slope [O, B], float64, of the parabola that touches the objective at Λ."""
+        slopes = self.slopes(flat).double()  # [O, B, P]
+        off = (self.wanted - self.value(flat)).double().flatten(2).squeeze(0)  # [O, P]
         weight = 1 / (off.square() + smooth**2).sqrt() / (off.numel() * self.residual)  # [O, P]
-        penalty = 2 * self.locality / self.scale * self.moment
-        penalty = penalty + DAMPING * self.moment.diagonal().amax() / self.scale * torch.eye(len(penalty)).to(
-            penalty
-        )
-        curvature = (slopes * weight[:, None]) @ slopes.transpose(1, 2) + penalty  # [O, B, B]
-        downhill = (slopes @ (weight * off).unsqueeze(2)).squeeze(2) - flat @ penalty  # [O, B]
-        step: Tensor = torch.linalg.solve(curvature, downhill)
-        return step
+        curvature = (slopes * weight[:, None]) @ slopes.mT + self.penalty  # [O, B, B]
+        return curvature, (slopes @ (weight * off)[:, :, None]).squeeze(2) - flat.double() @ self.penalty
+
+    def descend(self, flat: Tensor, caution: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
+        """Λ one step down the smoothed objective, and the caution [O] for the next one.
+
+        A channel that would rise is tried again with more caution; if it rises whatever the step, it stays.
+        """
+        curvature, downhill = self.parabola(flat, smooth)
+        stiffness = torch.diag_embed(curvature.diagonal(dim1=1, dim2=2))  # [O, B, B]
+        start, rising = self.objective(flat, smooth), torch.ones_like(caution, dtype=torch.bool)
+        for _ in range(TRIALS):
+            step = torch.linalg.solve(curvature + caution[:, None, None] * stiffness, downhill).to(
+                flat
+            )  # [O, B]
+            falls = rising & (self.objective(flat + step, smooth) <= start)
+            flat = torch.where(falls[:, None], flat + step, flat)
+            caution = torch.where(falls, caution / 4, torch.where(rising, caution * 8, caution))
+            rising = rising & ~falls
+            if not rising.any():
+                break
+        return flat, caution.clamp(1e-9, 1e9)
+
+    def slopes(self, flat: Tensor) -> Tensor:
+        """∂value/∂Λ at each position [O, B, P]: through the response, and through the energy if there is one."""
+        basis = self.basis.flatten(2)  # [1, B, P]
+        with torch.enable_grad():
+            flat = flat.detach().requires_grad_()
+            response, energy = self.response(flat).detach().requires_grad_(), self.energy(flat)
+            if energy is None:
+                (gain,) = grad(self.finish(response, None).sum(), response)  # [1, O, bh, bw]
+                return gain.flatten(2).transpose(0, 1) * basis  # [O, 1, P] · [1, B, P]
+            drawn = energy.detach().requires_grad_()
+            value = self.finish(response, drawn)
+            probe = torch.ones_like(value, requires_grad=True)
+            gain, pull = grad(value, (response, drawn), probe, create_graph=True)  # [1, O, bh, bw], [1, O]
+            (fading,) = grad(pull.sum(), probe)  # [1, O, bh, bw] ∂value/∂energy, read off its transpose
+            (growth,) = grad(energy.sum(), flat)  # [O, B]
+        through_energy = fading.flatten(2).transpose(0, 1) * growth[:, :, None]  # [O, 1, P] · [O, B, 1]
+        return gain.detach().flatten(2).transpose(0, 1) * basis + through_energy
 
 
 def solve(
@@ -160,7 +192,7 @@ def solve(
         delta=delta,
         loss_before=loss_of(generator, goal, generator.weight(layer.name)),
         loss=loss_of(generator, goal, generator.weight(layer.name) + change(delta, directions)),
-        elsewhere=math.sqrt(max(0.0, float(problem.spread(flat)))),
+        elsewhere=math.sqrt(max(0.0, float(problem.spread(flat).sum()))),
         iterations=iterations,
         stopped=stopped,
         seconds=time.perf_counter() - started,
@@ -188,11 +220,15 @@ def basis_responses(generator: Generator, layer: str, keys: Tensor, directions: 
 
 
 def response_moment(generator: Generator, layer: str, sample: Tensor, directions: Tensor) -> Tensor:
-    """Second moment [B, B] of the basis responses over every output position of the keys `sample` [M, C, h, w]."""
+    """Second moment [B, B] of the basis responses over every output position of the keys `sample` [M, C, h, w].
+
+    In float64: one rounded to float32 has negative eigenvalues, along which a rule could grow without a penalty.
+    """
     size = len(directions) * math.prod(generator.layer(layer).convolution.kernel)
-    moment, positions = torch.zeros(size, size, device=sample.device), 0
+    moment, positions = torch.zeros(size, size, dtype=torch.float64, device=sample.device), 0
     for keys in torch.split(sample, 25):
-        basis = basis_responses(generator, layer, keys, directions).transpose(0, 1).flatten(1)  # [B, N·H·W]
+        basis = basis_responses(generator, layer, keys, directions).double()  # [N, B, H, W]
+        basis = basis.transpose(0, 1).flatten(1)  # [B, N·H·W]
         moment, positions = moment + basis @ basis.T, positions + basis.shape[1]
     return moment / positions
 
@@ -208,31 +244,42 @@ def _prepare(
     basis = basis_responses(generator, at.layer, at.keys, directions)[cut]  # [1, B, bh, bw]
     demodulated = generator.energy(at, weight) is not None
 
-    def value(flat: Tensor) -> Tensor:
-        response = base + torch.einsum("ob,nbyx->noyx", flat, basis)
-        if not demodulated:
-            return generator.finish(at, response, None, box)
-        delta = flat.reshape(len(flat), len(directions), *weight.shape[2:])
-        return generator.finish(at, response, generator.energy(at, weight + change(delta, directions)), box)
+    def energy(flat: Tensor) -> Tensor | None:
+        delta = flat.reshape(len(flat), len(directions), *weight.shape[2:])  # [O, R, kh, kw]
+        return generator.energy(at, weight + change(delta, directions)) if demodulated else None
 
-    wanted = goal.wanted[cut]
-    nothing = torch.zeros(weight.shape[0], basis.shape[1], device=weight.device)
+    moment = response_moment(generator, at.layer, statistics.sample, directions)
+    scale = statistics.power or 1.0
+    wanted = goal.wanted[cut]  # [1, O, bh, bw]
+    residual = float((wanted - generator.values(at)[cut]).abs().mean())
     return _Problem(
-        value=value,
+        base=base,
+        basis=basis,
         wanted=wanted,
-        moment=response_moment(generator, at.layer, statistics.sample, directions),
-        scale=max(statistics.power, torch.finfo(torch.float32).tiny),
-        residual=max(float((wanted - value(nothing)).abs().mean()), torch.finfo(torch.float32).tiny),
+        finish=lambda response, energy: generator.finish(at, response, energy, box),
+        energy=energy,
+        moment=moment,
+        penalty=_penalty(moment, basis, scale, locality),
+        scale=scale,
+        residual=residual or 1.0,
         locality=locality,
     )
+
+
+def _penalty(moment: Tensor, basis: Tensor, scale: float, locality: float) -> Tensor:
+    """The penalty's curvature [B, B] float64, damped so that it has an inverse."""
+    strongest = torch.maximum(moment.diagonal(), basis.square().mean((0, 2, 3))).amax()
+    damping = DAMPING * float(strongest) / scale or 1.0  # any will do where nothing fires
+    return 2 * locality / scale * moment + damping * torch.eye(len(moment)).to(moment)
 
 
 @torch.no_grad()
 def _minimise(
     problem: _Problem, shape: tuple[int, ...], iterations: int, progress: Progress | None
 ) -> tuple[Tensor, int, str]:
-    """Reweighted Gauss–Newton from Λ = 0: the best Λ [O, B] seen, iterations taken, and why it ended."""
+    """Reweighted least squares from Λ = 0: the best Λ [O, B] seen, iterations taken, and why it ended."""
     flat = torch.zeros(shape[0], len(problem.moment), device=problem.moment.device)
+    caution = torch.full((shape[0],), CAUTION, dtype=torch.float64, device=flat.device)
     smooth, floor = problem.residual, SMOOTHING * problem.residual
     best, least = flat, problem.objective(flat)
     for iteration in range(iterations):
@@ -242,10 +289,10 @@ def _minimise(
         except Cancelled:
             return best, iteration, "cancelled"
         smooth = max(smooth / 2, floor)
-        flat = problem.descend(flat, smooth)
-        value, previous = problem.objective(flat), least
-        if value < least:
-            best, least = flat, value
-        if smooth == floor and previous - value <= ENOUGH * previous:
+        flat, caution = problem.descend(flat, caution, smooth)
+        value, previous = problem.objective(flat), float(least.sum())
+        best = torch.where((value < least)[:, None], flat, best)
+        least = torch.minimum(value, least)
+        if smooth == floor and previous - float(least.sum()) <= ENOUGH * previous:
             return best, iteration + 1, "converged"
     return best, iterations, "iterations"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator, LatentSpec, Progress
 from rewrite_core.statistics.second_moment import SecondMoment
 from rewrite_core.statistics.store import Store, default_store
@@ -54,14 +55,19 @@ def layer_statistics(
 
     Raises:
         LayerError: if there is no such layer.
+        RequestError: if `samples` is not positive.
         Cancelled: from `progress`.
     """
     found = generator.layer(layer)
+    if samples < 1:
+        raise RequestError(
+            found=f"{samples} samples", expected="at least 1", remedy="1,000 is a sound number."
+        )
     pristine = generator.pristine
     spec = LatentSpec.of(range(samples))
     moment = (store or default_store()).fetch(pristine, layer, spec, SecondMoment(), progress).matrix
     size = 4 * found.in_channels * found.key_size[0] * found.key_size[1]
-    count = max(1, min(SAMPLED_PICTURES, samples, SAMPLED_BYTES // size))
+    count = min(samples, SAMPLED_PICTURES, max(1, SAMPLED_BYTES // size))
     weight, keys, power = pristine.weight(layer), [], 0.0
     for block in LatentSpec.of(range(count)).blocks(pristine.micro_batch):
         keys.append(pristine.keys(pristine.latents(block), layer).keys)

@@ -15,14 +15,14 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import platformdirs
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from rewrite_core.errors import FileError
@@ -41,6 +41,9 @@ __all__ = ["Store", "default_store", "key_of"]
 
 S = TypeVar("S", bound=Statistic)
 log = logging.getLogger(__name__)
+
+PATIENCE = 0.2
+"""Seconds between two looks at whether another process has finished."""
 
 
 def key_of(generator: Generator, layer: str, spec: LatentSpec, statistic: Statistic) -> dict[str, Any]:
@@ -106,12 +109,16 @@ class Store:
 
         Processes that ask for the same one at the same time wait for the first. If it cannot be stored, it is served
         all the same and the reason is logged.
+
+        Raises:
+            LayerError: if there is no such layer.
+            Cancelled: from `progress`, which is called while waiting, too.
         """
         generator.layer(layer)
         key = key_of(generator, layer, spec, empty)
         if (found := self.get(key, empty)) is not None:
             return found
-        with self._lock(key):
+        with self._lock(key, lambda: progress(0, len(spec)) if progress else None):
             if (found := self.get(key, empty)) is not None:
                 return found
             result = sweep(generator, spec, {layer: [empty]}, progress)[layer][0]
@@ -122,17 +129,32 @@ class Store:
                 log.warning("statistic not stored: %s", problem)
             return result
 
-    def _lock(self, key: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    @contextmanager
+    def _lock(self, key: Mapping[str, Any], waiting: Callable[[], None]) -> Iterator[None]:
+        """Held by one process and thread at a time; `waiting` is called every `PATIENCE` seconds until then."""
+        path = self.folder / f"{_name(key)}.lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            return nullcontext()  # nothing can be stored there, so there is nothing to wait for
-        return FileLock(self.folder / f"{_name(key)}.lock")
+            path.touch()
+        except OSError:  # where nothing can be stored, there is nothing to wait for
+            yield
+            return
+        lock = FileLock(path, timeout=PATIENCE)
+        while not lock.is_locked:
+            try:
+                lock.acquire()
+            except Timeout:
+                waiting()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _set_aside(self, path: Path, problem: Exception) -> None:
         log.warning("%s is set aside and computed again: %s", path, problem)
         if path.parent == self.folder:
-            path.replace(path.with_suffix(".damaged"))
+            with suppress(OSError):  # the folder is read-only, or another process was first
+                path.replace(path.with_suffix(".damaged"))
 
 
 def default_store() -> Store:

@@ -1,0 +1,135 @@
+"""`palimpsest apply`: a generator under rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dashboard.commands import options
+from dashboard.commands.console import report
+from dashboard.commands.opening import excuse, opened
+from dashboard.commands.output import Output, draw, make_folder
+from rewrite_core.errors import FileError, ModelMismatch, RequestError
+
+if TYPE_CHECKING:
+    from dashboard.figures import Width
+    from rewrite_core import Generator, Rule
+    from rewrite_core.generators.latents import Scheme
+
+__all__ = ["apply"]
+
+
+@click.command(
+    epilog=options.example(
+        "palimpsest edit blue-eyes --rule blue-eyes.safetensors",
+        "palimpsest apply blue-eyes.safetensors --pairs --out pairs.pdf",
+        "palimpsest apply blue-eyes.safetensors --weights blue-eyed-anime/",
+    )
+)
+@click.argument("rules", metavar="RULE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.model
+@click.option("--strength", type=float, help="Of every rule: 1 as solved, 0 nothing, negative the opposite.")
+@options.out("--out", "A labelled grid, or a folder of PNG files.", folder=True)
+@options.place("--weights", "Folder for the edited model.", folder=True)
+@click.option("--pairs", is_flag=True, help="Draw each picture before and after.")
+@options.seeds("0-15")
+@options.truncation
+@options.scheme
+@options.width
+@options.force
+@options.as_json
+@options.quiet
+def apply(
+    rules: tuple[Path, ...],
+    model: str | None,
+    strength: float | None,
+    out: Output | None,
+    weights: Path | None,
+    pairs: bool,
+    seeds: tuple[int, ...],
+    truncation: float,
+    scheme: Scheme,
+    width: Width,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Draw or save a generator under rules.
+
+    Each RULE is a file; they are put on the generator in their order.
+    """
+    from rewrite_core import LatentSpec, Rule
+
+    if out is None and weights is None:
+        raise click.UsageError("Nothing to write: give --out, --weights or both.")
+    loaded = [_strengthened(Rule.load(path), strength) for path in rules]
+    generator = opened(model, loaded[0].provenance.model)
+    view = _under(generator, loaded, force)
+    files = []
+    if out:
+        strips = {"before": generator, "after": view} if pairs else {"": view}
+        files += draw(out, strips, LatentSpec(seeds, scheme, truncation), width, quiet)
+    if weights:
+        files += _save(view, weights, model)
+    answer = {
+        "model": generator.name,
+        "fingerprint": view.fingerprint,
+        "rules": [_summary(rule) for rule in loaded],
+        "files": files,
+    }
+    places = " and ".join(str(place) for place in (out and out.path, weights) if place)
+    report(answer, f"{', '.join(rule.name for rule in loaded)} on {generator.name}: {places}", as_json)
+
+
+def _strengthened(rule: Rule, strength: float | None) -> Rule:
+    if strength is None:
+        return rule
+    if not math.isfinite(strength):
+        raise RequestError(found=f"strength {strength}", expected="a finite number", remedy="1 is as solved.")
+    return rule.with_strength(strength)
+
+
+def _under(generator: Generator, rules: Sequence[Rule], force: bool) -> Generator:
+    """A view of `generator` under the rules; one that was made for another is refused, or forced and warned of."""
+    from rewrite_core import RuleStack
+
+    stack = RuleStack()
+    for rule in rules:
+        try:
+            rule.check(generator)
+        except ModelMismatch as problem:
+            excuse(problem, force)
+            rule = rule.adopted_by(generator)
+        stack = stack.push(rule)
+    return generator.with_rules(stack)
+
+
+def _save(view: Generator, folder: Path, model: str | None) -> list[str]:
+    """Write the edited model, never over the one that it was made from."""
+    from rewrite_core.files import write_bytes
+
+    if model and folder.exists() and Path(model).exists() and folder.samefile(model):
+        raise FileError(
+            found=f"{folder}, which holds the model itself",
+            expected="another folder for the edited one",
+            remedy="Choose another name.",
+        )
+    files = view.files()
+    make_folder(folder)
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    return [str(folder / name) for name in files]
+
+
+def _summary(rule: Rule) -> dict[str, str | int | float]:
+    return {
+        "name": rule.name,
+        "layer": rule.layer,
+        "rank": rule.rank,
+        "strength": rule.strength,
+        "digest": rule.digest,
+    }

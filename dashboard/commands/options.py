@@ -1,0 +1,94 @@
+"""Options and arguments that several commands share, and the example that ends each help text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dashboard.commands.output import Output, require_folder, require_place
+from dashboard.ranges import parse_ranges
+
+__all__ = [
+    "as_json",
+    "example",
+    "force",
+    "model",
+    "out",
+    "place",
+    "quiet",
+    "scheme",
+    "seeds",
+    "truncation",
+    "width",
+]
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+MOST = 1_000_000
+"""Pictures named in one command, at most."""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for scripts.")
+quiet = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+force = click.option("--force", is_flag=True, help="Go on although it was made for another model.")
+model = click.option(
+    "--model", metavar="MODEL", help="Name of an embedded model, or path of a file or folder."
+)
+truncation = click.option("--truncation", type=float, default=1.0, show_default=True, help="0 to 2.")
+scheme = click.option(
+    "--scheme",
+    type=click.Choice(["seed", "rows"]),
+    default="seed",
+    show_default=True,
+    help="A number is a seed, or a row of the one matrix that published edits count in.",
+)
+width = click.option(
+    "--width",
+    type=click.Choice(["column", "page"]),
+    default="page",
+    show_default=True,
+    help="How wide a figure may be: one column of a paper (3.35 in) or the page (6.9 in).",
+)
+
+
+def seeds(default: str) -> Decorator:
+    """``--seeds "0-31, 40"``: numbers and ranges, in that order."""
+    return click.option(
+        "--seeds",
+        metavar="RANGES",
+        default=default,
+        show_default=True,
+        callback=lambda _context, _option, text: parse_ranges(text, MOST),
+        help='Pictures by number, such as "0-31, 40".',
+    )
+
+
+def out(name: str, meaning: str, *, folder: bool = False, required: bool = False) -> Decorator:
+    """A figure to write, or with `folder` a folder of pictures; refused before any work if it cannot be."""
+    return click.option(
+        name,
+        metavar="FIGURE|FOLDER" if folder else "FIGURE",
+        required=required,
+        callback=lambda _context, _option, text: None if text is None else Output.at(text, folder),
+        help=meaning,
+    )
+
+
+def place(name: str, meaning: str, *, folder: bool = False) -> Decorator:
+    """A file to write, or with `folder` a folder; refused before any work if it cannot be."""
+
+    def checked(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+        if path is not None:
+            (require_folder if folder else require_place)(path)
+        return path
+
+    kind = click.Path(path_type=Path)
+    metavar = "FOLDER" if folder else "FILE"
+    return click.option(name, type=kind, metavar=metavar, callback=checked, help=meaning)
+
+
+def example(*lines: str) -> str:
+    """The end of a help text, kept as it stands."""
+    return "\n".join(["\b", "Example:", *(f"  {line}" for line in lines)])

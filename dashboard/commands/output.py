@@ -1,0 +1,147 @@
+"""What commands write: figures, folders of pictures, files; whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dashboard.commands.console import progress
+from rewrite_core.errors import FileError, RequestError
+
+if TYPE_CHECKING:
+    from dashboard.figures import Width
+    from rewrite_core.generators import Generator, LatentSpec
+
+__all__ = ["Output", "draw", "make_folder", "require_folder", "require_place"]
+
+FIGURES = (".png", ".svg", ".pdf")
+MOST = 1024
+"""Pictures in one figure, at most."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where pictures go: a figure, by its ending, or a folder of PNG files."""
+
+    path: Path
+    figure: bool
+
+    @classmethod
+    def at(cls, text: str, folder: bool) -> Output:
+        """What `text` names; a folder ends with a slash, exists, or has no ending.
+
+        Raises:
+            FileError: it is neither, or it cannot be written there.
+        """
+        path = Path(text)
+        if path.suffix.lower() in FIGURES:
+            require_place(path)
+            return cls(path, figure=True)
+        if folder and (text.endswith("/") or path.is_dir() or not path.suffix):
+            require_folder(path)
+            return cls(path, figure=False)
+        raise FileError(
+            found=f"'{text}' to write pictures to",
+            expected="a file ending in .png, .svg or .pdf" + (", or a folder" if folder else ""),
+            remedy="Choose another name.",
+        )
+
+
+def require_place(path: Path) -> None:
+    """Check that a file can be put there, before the work whose result it is to hold.
+
+    Raises:
+        FileError: its folder is missing, or the name is a folder's.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise FileError(
+            found=f"{path} is a folder" if path.is_dir() else f"no folder {path.parent} for {path.name}",
+            expected="the path of a file in a folder that exists",
+            remedy="Choose another name, or make the folder.",
+        )
+
+
+def require_folder(path: Path) -> None:
+    """Check that `path` is a folder or can become one; it is made when there is something to put in it.
+
+    Raises:
+        FileError: it is a file, or lies below one.
+    """
+    there = next(part for part in (path, *path.absolute().parents) if part.exists())
+    if not there.is_dir():
+        raise FileError(
+            found=f"{there} is a file",
+            expected="a folder, or a name that is free",
+            remedy="Choose another name.",
+        )
+
+
+def make_folder(path: Path) -> Path:
+    """The folder at `path`, made if need be.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise FileError(
+            found=f"{path} cannot be made a folder ({problem.strerror})",
+            expected="a folder, or a name that is free",
+            remedy="Choose another name.",
+        ) from None
+    return path
+
+
+def draw(
+    out: Output, generators: Mapping[str, Generator], spec: LatentSpec, width: Width, quiet: bool
+) -> list[str]:
+    """Draw `spec` by one generator, or by two called "before" and "after", and name the files written.
+
+    In a folder a picture is called by its seed; before and after are folders of their own.
+    """
+    if not out.figure:
+        return [
+            path
+            for word, generator in generators.items()
+            for path in _files(out, word, generator, spec, quiet)
+        ]
+    if len(spec) > MOST:
+        raise RequestError(
+            found=f"{len(spec):,} pictures in one figure",
+            expected=f"at most {MOST:,}",
+            remedy="Name fewer, or write them to a folder.",
+        )
+    from dashboard.figures import grid_figure, pair_figure, save_figure
+
+    strips = []
+    for word, generator in generators.items():
+        with progress(f"Drawing {word}".strip(), quiet) as advance:
+            strips.append(generator.draw(spec, advance))
+    if len(strips) == 2:
+        figure = pair_figure(strips[0], strips[1], spec.seeds, width=width)
+    else:
+        figure = grid_figure(strips[0], spec.seeds, width=width)
+    save_figure(figure, out.path)
+    return [str(out.path)]
+
+
+def _files(out: Output, word: str, generator: Generator, spec: LatentSpec, quiet: bool) -> Iterator[str]:
+    """Draw into the folder a micro-batch at a time, however many there are."""
+    from rewrite_core.files import write_bytes
+    from rewrite_core.generators import MICRO_BATCH
+    from rewrite_core.pictures import encode_png
+
+    folder = make_folder(out.path / word)
+    with progress(f"Drawing {word}".strip(), quiet) as advance:
+        done = 0
+        for block in spec.blocks(MICRO_BATCH):
+            for seed, picture in zip(block.seeds, generator.draw(block), strict=True):
+                path = folder / f"seed{seed:07d}.png"
+                write_bytes(path, encode_png(picture))
+                yield str(path)
+            done += len(block)
+            if advance:
+                advance(done, len(spec))

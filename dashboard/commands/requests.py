@@ -1,0 +1,119 @@
+"""Edits on the command line: finding one, overriding its settings, and the generator it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dashboard.commands.opening import excuse, opened
+from rewrite_core.errors import FileError, ModelMismatch
+
+if TYPE_CHECKING:
+    from rewrite_core.generators import Generator
+    from rewrite_core.rules.request import EditRequest
+
+__all__ = ["SETTINGS", "Setting", "generator_for", "load_edit", "setting_options"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An option that overrides one setting of an edit, at `path` in its file."""
+
+    path: tuple[str, ...]
+    type: Any
+    meaning: str
+
+
+SETTINGS = {
+    "layer": Setting(("layer",), str, "Layer to rewrite."),
+    "rank": Setting(("rank",), int, "Directions that the rule may use."),
+    "operation": Setting(
+        ("operation",), click.Choice(["paste", "erase"]), "Paste the copy, or erase the context."
+    ),
+    "erase_units": Setting(("erase_units",), int, "Units that an erasure silences, of 512."),
+    "locality": Setting(
+        ("solver", "locality"), float, "Weight of what changes elsewhere; 0 pays no heed to it."
+    ),
+    "iterations": Setting(("solver", "iterations"), int, "Steps of the solver, at most."),
+    "method": Setting(
+        ("direction", "method"),
+        click.Choice(["zca", "svd", "mean", "gandissect"]),
+        "From context to directions.",
+    ),
+    "ridge": Setting(("direction", "ridge"), float, "Added to the second moment, in mean eigenvalues."),
+    "contrast": Setting(
+        ("direction", "contrast"), float, "Weight of what was left unpainted around the context."
+    ),
+    "protect": Setting(("direction", "protect"), float, "Weight of the protected regions."),
+    "truncation": Setting(("latents", "truncation"), float, "Of the pictures, 0 to 2."),
+}
+
+
+def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option for each setting; what is not given stays as the edit has it."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            setting = SETTINGS[name]
+            option = click.option(f"--{name.replace('_', '-')}", type=setting.type, help=setting.meaning)
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def load_edit(edit: str, settings: Mapping[str, Any]) -> EditRequest:
+    """The edit at a path, or the example of that name, with `settings` (None: as they are) put in its place.
+
+    Raises:
+        FileError, RequestError: it is neither, is not an edit, or a setting is out of range.
+    """
+    from rewrite_core import EditRequest
+    from rewrite_core.files import JSON_LIMIT, read_bytes
+
+    path = _found(edit)
+    content = read_bytes(path, what=path.name, limit_bytes=JSON_LIMIT)
+    data = EditRequest.from_json(content, path.name).to_dict()
+    for name, value in settings.items():
+        if value is not None:
+            *sections, last = SETTINGS[name].path
+            part = data["palimpsest"]
+            for section in sections:
+                part = part[section]
+            part[last] = value
+    return EditRequest.from_json(data, path.name)
+
+
+def generator_for(request: EditRequest, model: str | None, force: bool) -> tuple[Generator, EditRequest]:
+    """The generator at `model`, else the embedded one that the edit names, else the default; and the edit for it.
+
+    Raises:
+        ModelMismatch: the edit was made for another one; with `force` only a warning.
+    """
+    from rewrite_core.rules.rewrite import check_model
+
+    generator = opened(model, request.model.name if request.model else "")
+    try:
+        check_model(request, generator)
+    except ModelMismatch as problem:
+        excuse(problem, force)
+        request = request.model_copy(update={"model": None})
+    return generator, request
+
+
+def _found(edit: str) -> Path:
+    from rewrite_core import embedded_names
+    from rewrite_core.rules.examples import example_edits
+
+    examples = {name: path for model in embedded_names() for name, path in example_edits(model).items()}
+    if edit not in examples and not Path(edit).exists():
+        raise FileError(
+            found=f"no edit '{edit}'",
+            expected=f"the path of a file, or one of the examples {', '.join(examples)}",
+            remedy="Check the path.",
+        )
+    return examples.get(edit, Path(edit))

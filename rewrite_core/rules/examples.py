@@ -1,0 +1,32 @@
+"""The example edits that ship with the embedded generators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rewrite_core.errors import RequestError
+from rewrite_core.generators import embedded_folder, embedded_names
+from rewrite_core.rules.request import EditRequest
+
+__all__ = ["example_edit", "example_edits"]
+
+
+def example_edits(model: str) -> dict[str, Path]:
+    """Name → file of every example that ships for the embedded generator `model`; none for another generator."""
+    if model not in embedded_names():
+        return {}
+    return {path.stem: path for path in sorted((embedded_folder(model) / "edits").glob("*.json"))}
+
+
+def example_edit(name: str) -> EditRequest:
+    """The example called `name`, whichever embedded generator it is for.
+
+    Raises:
+        RequestError: listing the examples there are.
+    """
+    found = {name: path for model in embedded_names() for name, path in example_edits(model).items()}
+    if name not in found:
+        raise RequestError(
+            found=f"no example '{name}'", expected=f"one of {', '.join(found)}", remedy="Choose one of these."
+        )
+    return EditRequest.load(found[name])

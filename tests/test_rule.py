@@ -1,0 +1,358 @@
+"""Rules: files that open only as what they are, on the generator they were made for; stacks that undo exactly."""
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rewrite_core.errors import FileError, LayerError, ModelMismatch, PalimpsestError, RequestError
+from rewrite_core.files import read_safetensors, to_safetensors_bytes
+from rewrite_core.generators import Generator, open_generator
+from rewrite_core.rules.rule import Rule, RuleStack
+from tests.generators import DOWN, PLAIN, UP, small_generator, some_rule, spec
+
+
+@pytest.fixture(scope="module")
+def small() -> Generator:
+    return small_generator()
+
+
+def formula(generator: Generator, rules: list[Rule], layer: str) -> Tensor:
+    """``W + Σ strength · ΛD`` in float64."""
+    weight = generator.weight(layer).double()
+    for rule in rules:
+        change = torch.einsum("oryx,rc->ocyx", rule.delta.double(), rule.directions.double())
+        weight = weight + rule.strength * change
+    return weight
+
+
+def same(one: Rule, other: Rule) -> bool:
+    tensors = torch.equal(one.directions, other.directions) and torch.equal(one.delta, other.delta)
+    return tensors and one.provenance == other.provenance
+
+
+# Files
+
+
+def test_a_rule_survives_its_file(small: Generator, tmp_path: Path):
+    rule = some_rule(small).with_strength(0.7)
+    path = tmp_path / "hat.safetensors"
+    rule.save(path)
+    for again in (Rule.load(path), Rule.load(str(path)), Rule.load(rule.to_bytes())):
+        assert same(again, rule)
+        assert again.digest == rule.digest
+    assert path.read_bytes() == rule.to_bytes() == rule.to_bytes()
+    assert (rule.rank, rule.layer, rule.name, rule.strength) == (2, PLAIN, "a rule", 0.7)
+
+
+def test_a_rule_file_is_safetensors_with_a_readable_header(small: Generator):
+    tensors, header = read_safetensors(some_rule(small).to_bytes(), what="a rule")
+    assert set(tensors) == {"directions", "delta"}
+    content = json.loads(header["palimpsest"])
+    assert content["fingerprint"] == small.fingerprint
+    assert content["layer"] == PLAIN
+    assert content["request"] == {"palimpsest": {"rank": 2}}
+    assert content["result"]["loss"] == 0.25
+    assert set(content["made_with"]) == {"palimpsest", "torch"}
+
+
+def test_a_rule_in_half_precision_is_read_as_float32(small: Generator):
+    tensors, header = read_safetensors(some_rule(small).to_bytes(), what="a rule")
+    halved = to_safetensors_bytes({name: tensor.half() for name, tensor in tensors.items()}, header)
+    assert Rule.load(halved).delta.dtype == torch.float32
+
+
+def rewritten(
+    rule: Rule,
+    store: Callable[[dict[str, Tensor]], Any] = lambda tensors: None,
+    describe: Callable[[dict[str, Any]], Any] = lambda header: None,
+) -> bytes:
+    """The rule's file after `store` and `describe` have had their way with what is in it."""
+    tensors, header = read_safetensors(rule.to_bytes(), what="a rule")
+    content = json.loads(header["palimpsest"])
+    store(tensors)
+    describe(content)
+    return to_safetensors_bytes(tensors, {"palimpsest": json.dumps(content)})
+
+
+TENSORS: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
+    "NaN": (lambda t: t["delta"].view(-1)[:3].fill_(torch.nan), "3 of 162 numbers in 'delta' are NaN"),
+    "infinity": (lambda t: t["directions"].fill_(torch.inf), "'directions' are NaN or infinite"),
+    "no delta": (lambda t: t.pop("delta"), "tensors directions; expected a rule file"),
+    "a tensor too many": (lambda t: t.update(extra=torch.ones(2)), "expected a rule file"),
+    "flat delta": (lambda t: t.update(delta=torch.ones(9, 2)), r"Λ \[9, 2\]; expected D \[R, C\]"),
+    "another rank": (lambda t: t.update(directions=torch.ones(3, 10)), r"D \[3, 10\], Λ \[9, 2, 3, 3\]"),
+}
+
+
+@pytest.mark.parametrize("which", TENSORS)
+def test_tensors_that_are_no_rule_are_refused(small: Generator, which: str):
+    store, message = TENSORS[which]
+    with pytest.raises(FileError, match=message) as problem:
+        Rule.load(rewritten(some_rule(small), store), "upload")
+    assert str(problem.value).startswith("upload")
+    assert "\n" not in str(problem.value)
+
+
+HEADERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "no layer": (lambda h: h.pop("layer"), "layer"),
+    "a number for a layer": (lambda h: h.update(layer=5), "layer is 5"),
+    "a text for a strength": (lambda h: h.update(strength="1"), "strength is '1'"),
+    "an unknown field": (lambda h: h.update(colour="red"), "colour is 'red'; expected no field of that name"),
+    "a later format": (lambda h: h.update(version=2), "version is 2"),
+}
+
+
+@pytest.mark.parametrize("which", HEADERS)
+def test_a_header_that_is_wrong_is_refused(small: Generator, which: str):
+    describe, message = HEADERS[which]
+    with pytest.raises(FileError, match=message) as problem:
+        Rule.load(rewritten(some_rule(small), describe=describe))
+    assert "\n" not in str(problem.value)
+
+
+def test_other_files_are_refused_and_never_executed(small: Generator, tmp_path: Path):
+    class Trap:
+        def __reduce__(self) -> Any:
+            return (mark.touch, ())
+
+    mark, data = tmp_path / "executed", some_rule(small).to_bytes()
+    others = {
+        "pickle": pickle.dumps(Trap()),
+        "empty": b"",
+        "text": b"a rule",
+        "weights": to_safetensors_bytes({"weight": torch.ones(2)}, {}),
+        "headless": to_safetensors_bytes(read_safetensors(data, what="a rule")[0], {}),
+        "no JSON": to_safetensors_bytes(read_safetensors(data, what="a rule")[0], {"palimpsest": "{"}),
+        **{f"cut at {end}": data[:end] for end in (4, 100, len(data) // 2, len(data) - 1)},
+    }
+    for name, content in others.items():
+        with pytest.raises(FileError, match=r"; expected .+\. .+"):
+            Rule.load(content, name)
+    assert not mark.exists()
+    with pytest.raises(FileError, match=r"nothing\.safetensors cannot be read"):
+        Rule.load(tmp_path / "nothing.safetensors")
+
+
+# The generator it was made for
+
+
+def test_a_rule_for_another_model_is_refused_with_both_fingerprints(small: Generator):
+    other = small_generator(1)
+    with pytest.raises(ModelMismatch) as problem:
+        other.with_rules(some_rule(small))
+    assert small.fingerprint[:12] in str(problem.value)
+    assert other.fingerprint[:12] in str(problem.value)
+    assert "Open the generator it was made for" in str(problem.value)
+
+
+def test_a_rule_may_be_adopted_by_another_model_of_the_same_shape(small: Generator):
+    other, rule = small_generator(1), some_rule(small)
+    view = other.with_rules(rule.adopted_by(other))
+    torch.testing.assert_close(view.weight(PLAIN), formula(other, [rule], PLAIN).float())
+    assert rule.provenance.fingerprint == small.fingerprint
+    with pytest.raises(LayerError, match="layer 'plain'; expected one of l02"):
+        rule.adopted_by(open_generator("anime64-dcgan"))
+    narrow = replace(rule, directions=rule.directions[:, :5])
+    with pytest.raises(LayerError, match=r"for a weight \[9, 5, 3, 3\]; expected \[9, 10, 3, 3\]"):
+        narrow.adopted_by(other)
+
+
+def test_a_rule_that_does_not_fit_its_layer_is_refused(small: Generator):
+    rule = some_rule(small)
+    flat = replace(rule, delta=rule.delta[:, :, :1])
+    for wrong in (flat, replace(rule, provenance=rule.provenance.model_copy(update={"layer": "nose"}))):
+        with pytest.raises(LayerError):
+            small.with_rules(wrong)
+
+
+def test_a_rule_made_for_the_pristine_network_holds_on_its_views(small: Generator):
+    view = small.with_rules(some_rule(small, UP))
+    assert torch.equal(
+        view.with_rules(some_rule(small)).weight(PLAIN), small.with_rules(some_rule(small)).weight(PLAIN)
+    )
+
+
+# A rule is a value
+
+
+def test_a_rule_alone_is_its_formula(small: Generator):
+    for strength in (1.0, -0.5, 3.0):
+        rule = some_rule(small, UP).with_strength(strength)
+        composed = rule.compose(small)
+        assert set(composed) == {UP}
+        torch.testing.assert_close(composed[UP], formula(small, [rule], UP).float(), rtol=1e-5, atol=1e-6)
+
+
+def test_strength_0_is_the_pristine_weight_to_the_bit(small: Generator):
+    view = small.with_rules(some_rule(small).with_strength(0))
+    assert torch.equal(view.weight(PLAIN), small.weight(PLAIN))
+
+
+def test_a_digest_says_what_a_rule_does_and_nothing_else(small: Generator):
+    rule = some_rule(small)
+    others = [
+        some_rule(small, seed=1),
+        rule.with_strength(0.5),
+        replace(rule, delta=rule.delta + 1e-6),
+        replace(rule, directions=rule.directions * 1.001),
+        replace(rule, provenance=rule.provenance.model_copy(update={"layer": DOWN})),
+    ]
+    digests = {rule.digest, *(other.digest for other in others)}
+    assert len(digests) == 1 + len(others)
+    assert rule.renamed("another name").digest == rule.digest
+
+
+def test_changing_a_rule_makes_another(small: Generator):
+    rule = some_rule(small)
+    assert (rule.with_strength(2).strength, rule.strength) == (2.0, 1.0)
+    assert (rule.renamed("hat").name, rule.name) == ("hat", "a rule")
+    with pytest.raises(FrozenInstanceError):
+        rule.delta = rule.delta  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf")])
+def test_a_strength_that_is_no_number_is_refused(small: Generator, strength: float):
+    with pytest.raises(RequestError, match="expected a finite number"):
+        some_rule(small).with_strength(strength)
+    with pytest.raises(RequestError):
+        RuleStack().push(some_rule(small)).with_strength(0, strength)
+
+
+# Stacks
+
+
+@pytest.fixture
+def three(small: Generator) -> list[Rule]:
+    return [
+        some_rule(small, PLAIN, 1, "one"),
+        some_rule(small, UP, 2, "two"),
+        some_rule(small, PLAIN, 3, "three"),
+    ]
+
+
+def stacked(rules: list[Rule]) -> RuleStack:
+    stack = RuleStack()
+    for rule in rules:
+        stack = stack.push(rule)
+    return stack
+
+
+def names(stack: RuleStack) -> list[str]:
+    return [entry.rule.name for entry in stack.entries]
+
+
+def test_a_stack_composes_every_rule_that_is_on(small: Generator, three: list[Rule]):
+    stack = stacked(three).with_strength(2, -0.5).toggle(1)
+    weights = stack.compose(small)
+    assert set(weights) == {PLAIN}
+    expected = formula(small, [three[0], three[2].with_strength(-0.5)], PLAIN)
+    torch.testing.assert_close(weights[PLAIN], expected.float(), rtol=1e-5, atol=1e-6)
+    view = small.with_rules(stack.toggle(1))
+    torch.testing.assert_close(view.weight(UP), formula(small, [three[1]], UP).float(), rtol=1e-5, atol=1e-6)
+    assert torch.equal(view.weight(PLAIN), weights[PLAIN])
+    assert torch.equal(view.weight(DOWN), small.weight(DOWN))
+
+
+def test_a_stack_with_everything_off_is_the_pristine_generator(small: Generator, three: list[Rule]):
+    stack = stacked(three)
+    for index in range(3):
+        stack = stack.toggle(index)
+    assert stack.active == ()
+    assert small.with_rules(stack) is small
+
+
+def test_opposite_rules_cancel_to_the_bit_in_any_company(small: Generator):
+    for seed in range(5):
+        rule, other = some_rule(small, seed=seed), some_rule(small, seed=seed + 10)
+        pair = stacked([rule, rule.with_strength(-1)])
+        assert torch.equal(pair.compose(small)[PLAIN], small.weight(PLAIN))
+        company = stacked([rule, other, rule.with_strength(-1)])
+        assert torch.equal(company.compose(small)[PLAIN], other.compose(small)[PLAIN])
+
+
+def test_the_order_of_rules_does_not_matter_at_all(small: Generator):
+    rules = [some_rule(small, seed=seed).with_strength(0.3 * seed) for seed in range(1, 4)]
+    weights = [stacked(list(order)).compose(small)[PLAIN] for order in permutations(rules)]
+    for weight in weights[1:]:
+        assert torch.equal(weight, weights[0])
+
+
+def test_undo_and_redo_walk_through_every_change(three: list[Rule]):
+    stack = stacked(three)
+    history = [
+        stack,
+        stack.toggle(0),
+        stack.toggle(0).with_strength(1, 0.5),
+        stack.toggle(0).with_strength(1, 0.5).remove(2),
+    ]
+    latest = stack.toggle(0).with_strength(1, 0.5).remove(2).clear()
+    assert latest.entries == ()
+    for expected in reversed(history):
+        latest = latest.undo()
+        assert described(latest) == described(expected)
+    for expected in history[1:]:
+        latest = latest.redo()
+        assert described(latest) == described(expected)
+    assert latest.redo().entries == ()
+
+
+def described(stack: RuleStack) -> list[tuple[str, float, bool]]:
+    return [(entry.rule.name, entry.rule.strength, entry.on) for entry in stack.entries]
+
+
+def test_a_change_after_undo_forgets_what_was_undone(three: list[Rule]):
+    stack = stacked(three).undo().toggle(0)
+    assert stack.redo() is stack
+    assert names(stack.undo()) == ["one", "two"]
+
+
+def test_nothing_to_undo_or_redo_is_no_error(three: list[Rule]):
+    assert RuleStack().undo() == RuleStack().redo() == RuleStack()
+    stack = stacked(three)
+    assert stack.redo() is stack
+    assert stack.undo().undo().undo().undo().entries == ()
+    assert RuleStack().clear().past == ()
+
+
+def test_positions_count_from_the_end_as_well(three: list[Rule]):
+    stack = stacked(three)
+    assert names(stack.remove(-1)) == ["one", "two"]
+    assert described(stack.toggle(-1)) == described(stack.toggle(2))
+    assert described(stack.with_strength(-3, 0.5)) == described(stack.with_strength(0, 0.5))
+    for change in (stack.remove, stack.toggle):
+        with pytest.raises(IndexError):
+            change(3)
+
+
+def test_a_stack_is_a_value(three: list[Rule]):
+    stack = stacked(three)
+    before = described(stack)
+    stack.toggle(0)
+    stack.remove(1)
+    stack.push(three[0])
+    assert described(stack) == before
+    with pytest.raises(FrozenInstanceError):
+        stack.entries = ()  # type: ignore[misc]
+
+
+def test_undoing_brings_back_the_same_pictures(small: Generator, three: list[Rule]):
+    stack = stacked(three[:2])
+    before = small.with_rules(stack).sample(spec())
+    after = stack.push(three[2])
+    assert not torch.allclose(small.with_rules(after).sample(spec()), before, atol=1e-3)
+    assert torch.equal(small.with_rules(after.undo()).sample(spec()), before)
+
+
+def test_one_wrong_rule_spoils_the_stack_whether_or_not_it_is_alone(small: Generator, three: list[Rule]):
+    stack = stacked([*three, some_rule(small_generator(1))])
+    with pytest.raises(PalimpsestError):
+        stack.compose(small)
+    assert set(stack.toggle(3).compose(small)) == {PLAIN, UP}
