@@ -1,7 +1,15 @@
 """Generators, and how each family becomes one."""
 
 from rewrite_core.generators.checkpoint import embedded_folder, embedded_names, open_generator, open_source
-from rewrite_core.generators.generator import MICRO_BATCH, Box, Generator, Layer, LayerInput, Progress
+from rewrite_core.generators.generator import (
+    EPSILON,
+    MICRO_BATCH,
+    Box,
+    Generator,
+    Layer,
+    LayerInput,
+    Progress,
+)
 from rewrite_core.generators.latents import Latents, LatentSpec
 from rewrite_core.generators.noise import NoiseSource, SeededNoise, StoredNoise
 from rewrite_core.generators.proggan import ProgGANGenerator
@@ -10,6 +18,7 @@ from rewrite_core.generators.source import Source
 from rewrite_core.generators.stylegan2 import StyleGAN2Generator
 
 __all__ = [
+    "EPSILON",
     "MICRO_BATCH",
     "Box",
     "Generator",

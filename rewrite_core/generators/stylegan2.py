@@ -6,7 +6,7 @@ A checkpoint is in the rosinality layout, as a ``.pt`` file or as our own export
 Layers are the styled 3×3 convolutions: ``layer2`` at 4×4, then ``layer3``, ``layer4`` … with two a resolution, the odd
 one upsampling. The key is ``s · x``, the input after style modulation; the value is what follows demodulation, blur,
 noise, bias and leaky ReLU. The canonical weight is the stored one, [1, O, C, 3, 3] without its first axis; the constant
-``1/√(9C)`` belongs to `respond` and `energy`. Formulas: `stylegan2_network.py`.
+``1/√(9C)`` belongs to `respond` and `scales`. Formulas: `stylegan2_network.py`.
 
 A `LayerInput`'s ``rest`` holds what the layer and all that follows need:
 
@@ -101,9 +101,9 @@ class StyleGAN2Generator(Generator):
         """Convolve, with the constant 1/√(9C); after upsampling also blur."""
         return self._styled(self.layer(layer).name).conv.respond(keys, weight)
 
-    def energy(self, at: LayerInput, weight: Tensor) -> Tensor:
-        """Σ (c · W · s)², [N, O]."""
-        return self._styled(at.layer).conv.energy(at.rest["style"], weight)
+    def scales(self, at: LayerInput) -> Tensor:
+        """The style, times the constant 1/√(9C): [N, C]."""
+        return self._styled(at.layer).conv.gain * at.rest["style"]
 
     def finish(
         self, at: LayerInput, response: Tensor, energy: Tensor | None = None, box: Box | None = None

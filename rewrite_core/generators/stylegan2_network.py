@@ -10,7 +10,7 @@ and the constant c = 1/√(9C)::
     v = √2 · lrelu(r · rsqrt(e + 1e-8) + strength · noise + bias)
 
 It equals the usual fused form, which gives each picture a weight of its own; demodulation scales whole channels, so it
-commutes with the blur. Weights W are as the file stores them: c is applied here, in `respond` and in `energy`.
+commutes with the blur. Weights W are as the file stores them: c is applied in `respond` and in `Generator.scales`.
 
 Shapes: batch N, style D, key channels C, value channels O. All tensors float32, on the device they were put on.
 """
@@ -144,10 +144,6 @@ class ModulatedConvolution(nn.Module):
         """Keys [N, c, h, w], weight [O, c, k, k] → [N, O, H, W]."""
         response = self.convolution(keys, self.gain * weight)  # upsampling: [N, O, 2h + 1, 2w + 1]
         return response if self.blur is None else blurred(response, self.blur.kernel)
-
-    def energy(self, style: Tensor, weight: Tensor) -> Tensor:
-        """Style [N, C], weight [O, C, k, k] → Σ (c · W · s)², [N, O]."""
-        return style.square() @ (self.gain * weight).square().sum((2, 3)).T
 
 
 class StyledConvolution(nn.Module):

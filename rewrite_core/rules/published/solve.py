@@ -22,9 +22,9 @@ from torch import Tensor
 
 from rewrite_core.generators import Generator
 from rewrite_core.rules.goal import Goal
+from rewrite_core.rules.low_rank import change
 from rewrite_core.rules.published.layer import drawn
 from rewrite_core.rules.published.settings import PublishedSettings, Split, Variant
-from rewrite_core.rules.solve import change
 
 __all__ = ["PublishedSolution", "Watch", "projection", "published_loss", "published_solve", "published_zero"]
 
