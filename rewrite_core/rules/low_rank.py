@@ -24,7 +24,7 @@ def change(delta: Tensor, directions: Tensor) -> Tensor:
 def basis_responses(generator: Generator, layer: str, keys: Tensor, directions: Tensor) -> Tensor:
     """Responses to every one-hot Λ: keys [N, C, h, w] → [N, B, H, W] with B = R·kh·kw, in Λ's order."""
     rank, taps = len(directions), generator.layer(layer).convolution.kernel
-    projected = torch.einsum("nchw,rc->nrhw", keys, directions)  # [N, R, h, w]
+    projected = (directions @ keys.flatten(2)).unflatten(2, keys.shape[2:])  # [N, R, h, w]
     one_hot = torch.eye(rank * math.prod(taps), device=keys.device).reshape(-1, rank, *taps)  # [B, R, kh, kw]
     return generator.respond(layer, projected, one_hot)
 

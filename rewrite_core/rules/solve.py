@@ -48,7 +48,7 @@ SMOOTHING = 1e-3
 """The smallest ε, as a share of the residual at the start."""
 DAMPING = 1e-6
 """Added to the curvature, as a share of the penalty's largest: taps that nothing in the sample uses stay bounded."""
-CAUTION, TRIALS = 1e-3, 8
+CAUTION, TRIALS = 1e-3, 3
 """Levenberg–Marquardt: damping at the start as a share of the curvature, and how often it is raised in one step."""
 ENOUGH = 1e-3
 """Stop when a step at the smallest ε lowers the objective by less than this share."""
@@ -124,17 +124,18 @@ class _Problem:
         """Loss (its absolute values smoothed) plus the penalty, both unit-free: each output channel's share [O]."""
         off = (self.wanted - self.value(flat)).flatten(2).squeeze(0)  # [O, P]
         loss = off.square().add(smooth**2).sqrt().sum(1) / (off.numel() * self.residual)
-        return loss + self.locality * self.elsewhere.spread(flat)
+        return loss + self.locality * self.elsewhere.penalty(flat)
 
     def parabola(self, flat: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
         """Curvature [O, B, B] and downhill slope [O, B], float64, of the parabola that touches the objective at Λ."""
-        slopes = self.slopes(flat).double()  # [O, B, P]
-        off = (self.wanted - self.value(flat)).double().flatten(2).squeeze(0)  # [O, P]
+        slopes = self.slopes(flat)  # [O, B, P]
+        off = (self.wanted - self.value(flat)).flatten(2).squeeze(0)  # [O, P]
         weight = 1 / (off.square() + smooth**2).sqrt() / (off.numel() * self.residual)  # [O, P]
         penalty, uphill = self.elsewhere.parabola(flat)  # [O, B, B], [O, B]
-        curvature = (slopes * weight[:, None]) @ slopes.mT + 2 * self.locality * penalty
-        curvature = curvature + self.damping * torch.eye(flat.shape[1]).to(slopes)  # [O, B, B]
-        downhill = (slopes @ (weight * off)[:, :, None]).squeeze(2)  # [O, B]
+        scaled = slopes * weight.sqrt()[:, None]
+        curvature = (scaled @ scaled.mT).double() + 2 * self.locality * penalty
+        curvature = curvature + self.damping * torch.eye(flat.shape[1]).to(curvature)  # [O, B, B]
+        downhill = (slopes @ (weight * off)[:, :, None]).squeeze(2).double()  # [O, B]
         return curvature, downhill - 2 * self.locality * uphill - self.damping * flat
 
     def descend(self, flat: Tensor, caution: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
@@ -197,7 +198,7 @@ def solve(
         delta=delta,
         loss_before=problem.loss_before,
         loss=loss_of(generator, goal, generator.weight(layer.name) + change(delta, directions)),
-        elsewhere=math.sqrt(max(0.0, float(problem.elsewhere.spread(flat).sum()))),
+        elsewhere=problem.elsewhere.change(flat),
         iterations=iterations,
         stopped=stopped,
         seconds=time.perf_counter() - started,
