@@ -16,9 +16,10 @@ from torch import Tensor
 from benchmarks.row import Row, best_seconds
 from rewrite_core.generators import Generator, embedded_folder, open_generator
 from rewrite_core.rules.goal import Goal
+from rewrite_core.rules.low_rank import response_moment
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rewrite import completed, direction_of, goal_of, rewrite
-from rewrite_core.rules.solve import loss_of, response_moment
+from rewrite_core.rules.solve import loss_of
 from rewrite_core.statistics import LayerStatistics, layer_statistics
 
 __all__ = ["published_schedule", "rows"]
@@ -82,7 +83,7 @@ def elsewhere(generator: Generator, weight: Tensor, directions: Tensor, statisti
     """Relative change over everything the generator draws, as `Solved.elsewhere` defines it."""
     layer = statistics.layer
     delta = torch.einsum("ocyx,rc->oryx", weight - generator.weight(layer), directions).flatten(1)  # [O, B]
-    moment = response_moment(generator, layer, statistics.sample, directions)
+    moment = response_moment(generator, layer, statistics.sample.keys, directions)
     delta = delta.to(moment)
     return math.sqrt(float(((delta @ moment) * delta).sum() / statistics.power))
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Row", "best_seconds"]
+__all__ = ["Row", "each_thread_count", "best_seconds"]
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class Row:
 
 def best_seconds(work: Callable[[], object], runs: int = 7) -> tuple[float, int]:
     """The least seconds of `runs` runs after one warm-up, over 1, 2, … cores' threads; and with how many threads."""
-    before, results = torch.get_num_threads(), []
+    work()
+    return min((min(_seconds(work) for _ in range(runs)), threads) for threads in each_thread_count())
+
+
+def each_thread_count() -> Iterator[int]:
+    """Set torch to 1, 2, 4 … threads up to the cores, one after the other; afterwards to what it was."""
+    before, cores = torch.get_num_threads(), os.cpu_count() or 1
     try:
-        for threads in _thread_counts():
-            torch.set_num_threads(threads)
-            work()
-            results.append((min(_seconds(work) for _ in range(runs)), threads))
+        for threads in (1, 2, 4, 8, 16, 32):
+            if threads <= cores:
+                torch.set_num_threads(threads)
+                yield threads
     finally:
         torch.set_num_threads(before)
-    return min(results)
-
-
-def _thread_counts() -> list[int]:
-    cores = os.cpu_count() or 1
-    return [threads for threads in (1, 2, 4, 8, 16, 32) if threads <= cores]
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -34,7 +34,14 @@ def offered_models() -> list[str]:
     folder = _offered()
     if folder is None:
         return []
-    return sorted(str(found.parent.relative_to(folder)) for found in folder.glob("**/model.json"))
+    described = {found.parent for found in folder.glob("**/model.json")}
+    files = {
+        found for found in folder.glob("**/*") if found.suffix.lower() in (".pt", ".pth", ".safetensors")
+    }
+    return sorted(
+        str(found.relative_to(folder))
+        for found in described | {f for f in files if f.parent not in described}
+    )
 
 
 def open_path(text: str) -> Generator:

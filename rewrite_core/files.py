@@ -34,6 +34,7 @@ __all__ = [
     "read_json",
     "read_safetensors",
     "require_finite",
+    "require_size",
     "to_safetensors_bytes",
     "write_bytes",
     "write_json",
@@ -62,6 +63,21 @@ def read_bytes(source: Path | bytes, *, what: str, limit_bytes: int) -> bytes:
     Raises:
         FileError: there is no such file, it cannot be read, or it is too large.
     """
+    require_size(source, what=what, limit_bytes=limit_bytes)
+    if isinstance(source, bytes):
+        return source
+    try:
+        return source.read_bytes()
+    except OSError as problem:
+        raise _unreadable(source, what, problem.strerror) from None
+
+
+def require_size(source: Path | bytes, *, what: str, limit_bytes: int) -> None:
+    """Refuse a file or an upload that is larger than `limit_bytes`; nothing of it is read.
+
+    Raises:
+        FileError: there is no such file, or it is too large.
+    """
     size = len(source) if isinstance(source, bytes) else _file_size(source, what)
     if size > limit_bytes:
         raise FileError(
@@ -69,12 +85,6 @@ def read_bytes(source: Path | bytes, *, what: str, limit_bytes: int) -> bytes:
             expected=f"at most {limit_bytes:,} bytes",
             remedy="Check that it is the right file.",
         )
-    if isinstance(source, bytes):
-        return source
-    try:
-        return source.read_bytes()
-    except OSError as problem:
-        raise _unreadable(source, what, problem.strerror) from None
 
 
 def read_safetensors(

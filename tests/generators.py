@@ -193,10 +193,8 @@ class Demodulated(SequentialGenerator):
             found[PLAIN] = LayerInput(PLAIN, keys, latents, {"style": style})
         return found
 
-    def energy(self, at: LayerInput, weight: Tensor) -> Tensor | None:
-        if at.layer != PLAIN:
-            return None
-        return torch.einsum("ocyx,nc->no", weight.square(), at.rest["style"].square())
+    def scales(self, at: LayerInput) -> Tensor | None:
+        return at.rest.get("style")
 
     def finish(
         self, at: LayerInput, response: Tensor, energy: Tensor | None = None, box: Box | None = None

@@ -275,6 +275,31 @@ def test_an_uploaded_generator_opens_and_is_edited_like_any_other(visitor: Page,
     wait_text(visitor, "elsewhere", timeout=60)
 
 
+def test_a_stylegan2_checkpoint_opens_by_upload_and_is_edited_and_truncated_like_any_other(
+    visitor: Page,
+) -> None:
+    visitor.get_by_role("link", name="Model").click()
+    upload = visitor.locator(".st-key-upload input[type=file]")
+    upload.set_input_files(REFERENCE / "small_stylegan2.pt")
+    press(visitor, "open-upload")
+    wait_text(visitor, "What small_stylegan2 draws")
+    whole = sources(visitor, "samples")
+    slider = visitor.locator(".st-key-truncation input[type=range]")
+    slider.focus()
+    for _ in range(10):
+        slider.press("ArrowLeft")
+    expect(visitor.locator(".st-key-samples img").first).not_to_have_attribute(
+        "src", whole[0], timeout=20_000
+    )
+    visitor.get_by_role("link", name="Rewriting").click()
+    for button in ("Copy", "Paste", "Add to context"):
+        paint(visitor, [(100.0, 100.0), (250.0, 250.0)], button)
+    press(visitor, "try")
+    wait_text(visitor, "elsewhere", timeout=60)
+    pairs = sources(visitor, "pairs")
+    assert pairs[0::2] != pairs[1::2]
+
+
 def small_stack() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(

@@ -438,7 +438,7 @@ def test_a_pickle_in_place_of_a_model_is_never_executed(bomb, model):
     (model / "model.safetensors").write_bytes(bomb)
     assert "save it as safetensors" in refused("sample", model, "--out", "grid.png")
     Path("model.pt").write_bytes(bomb)
-    assert "expected model.json with model.safetensors" in refused("models", "model.pt")
+    assert "expected a .pt or .pth file of tensors" in refused("models", "model.pt")
 
 
 def test_a_pickle_in_place_of_an_edit_is_never_executed(bomb):

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from rewrite_core.errors import Cancelled
 from rewrite_core.generators import Generator, from_sequential, open_generator
 from rewrite_core.rules.goal import Goal, copy_paste
+from rewrite_core.rules.low_rank import basis_responses, change, response_moment
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rule import Provenance, Rule
 from rewrite_core.rules.settings import SolverSettings
-from rewrite_core.rules.solve import Solved, basis_responses, change, loss_of, response_moment, solve
+from rewrite_core.rules.solve import Solved, loss_of, solve
 from rewrite_core.statistics import LayerStatistics, Store, layer_statistics
 from tests.generators import DOWN, PLAIN, UP, Demodulated, painted, seeded, small_generator, spec
 
@@ -127,7 +128,7 @@ def test_the_reported_loss_and_change_are_those_of_the_rule(
         off = goal.wanted - generator.values(goal.at)
         assert float(off[..., top:bottom, left:right].abs().mean()) == pytest.approx(loss, rel=1e-4)
     assert found.loss < found.loss_before
-    changed = squared_response(small, layer, statistics.sample, change(found.delta, directions))
+    changed = squared_response(small, layer, statistics.sample.keys, change(found.delta, directions))
     assert found.elsewhere == pytest.approx(math.sqrt(changed / statistics.power), rel=1e-3)
     assert found.iterations > 0
     assert found.seconds > 0
@@ -167,7 +168,7 @@ def dual_bound(
     cut = (..., slice(top, bottom), slice(left, right))
     basis = basis_responses(generator, layer, goal.at.keys, directions)[cut].double().flatten(2)[0]  # [B, P]
     y = (goal.wanted - generator.values(goal.at))[cut].double().flatten(2)[0]  # [O, P]
-    moment = response_moment(generator, layer, statistics.sample, directions).double()
+    moment = response_moment(generator, layer, statistics.sample.keys, directions).double()
     a, c = 1 / float(y.abs().sum()), locality / statistics.power
     step = 10 * a / float(y.abs().mean())
     system = torch.linalg.pinv(2 * c * moment + step * basis @ basis.T, rtol=1e-9, hermitian=True)
@@ -195,7 +196,7 @@ def test_no_rule_is_more_than_a_percent_better(
     small: Generator, store: Store, layer: str, rank: int, locality: float
 ):
     found, goal, directions, statistics = solved(small, store, layer, rank, locality=locality)
-    changed = squared_response(small, layer, statistics.sample, change(found.delta, directions))
+    changed = squared_response(small, layer, statistics.sample.keys, change(found.delta, directions))
     reached = found.loss / found.loss_before + locality * changed / statistics.power
     least = dual_bound(small, goal, directions, statistics, locality)
     assert 0 < least <= reached * 1.0001
@@ -237,7 +238,8 @@ def test_a_demodulated_nonlinear_layer_is_solved_as_well_as_by_long_descent(stor
 def test_a_demodulated_layer_heeds_locality(store: Store):
     runs = [solved(Demodulated.small(), store, PLAIN, 2, locality=locality)[0] for locality in (0, 0.3, 3)]
     assert runs[0].elsewhere > runs[1].elsewhere > runs[2].elsewhere
-    assert runs[0].loss < runs[1].loss < runs[2].loss < runs[2].loss_before
+    assert runs[0].loss < 1.01 * runs[1].loss  # without convexity, to the solver's precision
+    assert runs[1].loss < runs[2].loss < runs[2].loss_before
 
 
 # Where there is nothing to solve
@@ -256,7 +258,9 @@ def test_directions_that_never_fire_change_nothing(small: Generator, store: Stor
 @pytest.mark.parametrize("locality", [0.0, 0.3])
 def test_a_direction_that_only_the_goal_knows_stays_finite(small: Generator, store: Store, locality: float):
     statistics = layer_statistics(small, PLAIN, store=store, samples=100)
-    silent = replace(statistics, sample=torch.zeros_like(statistics.sample))
+    silent = replace(
+        statistics, sample=replace(statistics.sample, keys=torch.zeros_like(statistics.sample.keys))
+    )
     goal, directions = goal_at(small, PLAIN), some_directions(small, PLAIN, 2)
     found = solve(small, goal, directions, silent, SolverSettings(locality=locality))
     assert found.delta.isfinite().all()

@@ -370,20 +370,20 @@ def test_layer_statistics_are_of_the_pristine_network(small: Generator, store: S
     keys = small.keys(small.latents(spec(60)), PLAIN).keys
     assert statistics.fingerprint == small.fingerprint
     torch.testing.assert_close(statistics.second_moment, direct(keys), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(statistics.sample, keys, rtol=0, atol=5e-6)
+    torch.testing.assert_close(statistics.sample.keys, keys, rtol=0, atol=5e-6)
 
 
 @pytest.mark.parametrize("layer", [UP, PLAIN, DOWN])
 def test_power_is_the_mean_squared_length_of_a_response(small: Generator, store: Store, layer: str):
     statistics = layer_statistics(small, layer, store=store, samples=30)
-    response = small.respond(layer, statistics.sample, small.weight(layer))
+    response = small.respond(layer, statistics.sample.keys, small.weight(layer))
     assert statistics.power == pytest.approx(float(response.double().square().sum(1).mean()), rel=1e-5)
 
 
 def test_the_sample_holds_at_most_a_hundred_pictures_and_never_more_than_asked_for(
     small: Generator, store: Store
 ):
-    assert len(layer_statistics(small, UP, store=store, samples=130).sample) == 100
-    assert len(layer_statistics(small, UP, store=store, samples=2).sample) == 2
+    assert len(layer_statistics(small, UP, store=store, samples=130).sample.keys) == 100
+    assert len(layer_statistics(small, UP, store=store, samples=2).sample.keys) == 2
     with pytest.raises(RequestError, match="0 samples; expected at least 1"):
         layer_statistics(small, UP, store=store, samples=0)

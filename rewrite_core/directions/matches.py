@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rewrite_core.generators import MICRO_BATCH, Generator, LatentSpec, Progress
+from rewrite_core.generators import Generator, LatentSpec, Progress
 from rewrite_core.memory import heat, level, rank_images, score
 
 __all__ = ["OUTLINE", "Matches", "matches"]
@@ -46,7 +46,7 @@ def matches(
         Cancelled: from `progress`.
     """
     done, maps = 0, [torch.empty(0, *generator.layer(layer).key_size)]
-    for block in spec.blocks(MICRO_BATCH):
+    for block in spec.blocks(generator.micro_batch):
         keys = generator.keys(generator.latents(block), layer).keys  # [N, C, h, w]
         maps.append(heat(keys, query).cpu())  # [N, h, w]
         done += len(block)

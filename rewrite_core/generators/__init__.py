@@ -1,12 +1,24 @@
 """Generators, and how each family becomes one."""
 
 from rewrite_core.generators.checkpoint import embedded_folder, embedded_names, open_generator, open_source
-from rewrite_core.generators.generator import MICRO_BATCH, Box, Generator, Layer, LayerInput, Progress
+from rewrite_core.generators.generator import (
+    EPSILON,
+    MICRO_BATCH,
+    Box,
+    Generator,
+    Layer,
+    LayerInput,
+    Progress,
+)
 from rewrite_core.generators.latents import Latents, LatentSpec
+from rewrite_core.generators.noise import NoiseSource, SeededNoise, StoredNoise
+from rewrite_core.generators.proggan import ProgGANGenerator
 from rewrite_core.generators.sequential import SequentialGenerator, from_sequential
 from rewrite_core.generators.source import Source
+from rewrite_core.generators.stylegan2 import StyleGAN2Generator
 
 __all__ = [
+    "EPSILON",
     "MICRO_BATCH",
     "Box",
     "Generator",
@@ -14,9 +26,14 @@ __all__ = [
     "Latents",
     "Layer",
     "LayerInput",
+    "NoiseSource",
+    "ProgGANGenerator",
     "Progress",
+    "SeededNoise",
     "SequentialGenerator",
     "Source",
+    "StoredNoise",
+    "StyleGAN2Generator",
     "embedded_folder",
     "embedded_names",
     "from_sequential",

@@ -1,23 +1,32 @@
 """A file of unknown origin → a `Generator`, never executing what is inside.
 
-One door for every family. A family is a module with ``recognise(source)`` and an opener, and one line in `FAMILIES`.
+One door for every family and kind of file: ``model.json`` with ``model.safetensors``, a safetensors file alone, or a
+``.pt`` or ``.pth`` file. The door decodes, inside limits; a family is a module with ``recognise(contents)`` and an
+opener, and one line in `FAMILIES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from rewrite_core.errors import FileError
-from rewrite_core.generators import sequential
+from rewrite_core.files import read_json, read_safetensors
+from rewrite_core.generators import proggan, sequential, stylegan2
+from rewrite_core.generators.contents import Contents
 from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.source import Source
+from rewrite_core.generators.torchfile import read_torch
 from rewrite_core.resources import resource_dir
 
 __all__ = ["FAMILIES", "Family", "embedded_folder", "embedded_names", "open_generator", "open_source"]
 
 DEFAULT = "anime64-dcgan"
+LARGEST_FILE = 4 << 30
+"""Bytes. A training checkpoint of a 1024-pixel StyleGAN2, optimisers included, has about a third of it."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +34,15 @@ class Family:
     """How one family's checkpoints are told apart and opened."""
 
     name: str
-    recognise: Callable[[Source], bool]
-    open: Callable[[Source], Generator]
+    recognise: Callable[[Contents], bool]
+    open: Callable[[Contents], Generator]
 
 
-FAMILIES = (Family("sequential", sequential.recognise, sequential.open_stack),)
+FAMILIES = (
+    Family("stylegan2", stylegan2.recognise, stylegan2.open_stylegan2),
+    Family("proggan", proggan.recognise, proggan.open_proggan),
+    Family("sequential", sequential.recognise, sequential.open_stack),
+)
 
 
 def embedded_names() -> list[str]:
@@ -63,12 +76,49 @@ def open_generator(model: str | Path = DEFAULT) -> Generator:
 
 
 def open_source(source: Source) -> Generator:
-    """Open the files of `source` with the first family that recognises them."""
+    """Open the files of `source` with the first family that recognises what is in them.
+
+    Raises:
+        FileError: if none does, or a file is damaged or too large; nothing inside is ever executed.
+    """
+    contents = _decoded(source)
     for family in FAMILIES:
-        if family.recognise(source):
-            return family.open(source)
+        if family.recognise(contents):
+            return family.open(contents)
+    some = ", ".join(sorted(contents.tensors)[:3]) or "none"
     raise FileError(
-        found=f"{source.name}: {', '.join(source.names[:5]) or 'no files'}",
-        expected="model.json with model.safetensors",
-        remedy="Describe the stack in a model.json, or hand a torch.nn.Sequential to from_sequential in Python.",
+        found=f"{contents.weights}: tensors of no known network ({some} …)",
+        expected=f"a generator of the family {' or '.join(family.name for family in FAMILIES)}",
+        remedy="Describe a stack in a model.json, or hand a torch.nn.Sequential to from_sequential in Python.",
     )
+
+
+def _decoded(source: Source) -> Contents:
+    """What the files hold: the description, if there is one, and the tensors of the one file that has them."""
+    described = "model.json" in source.names
+    files = [name for name in source.names if Path(name).suffix.lower() in READERS]
+    if not described and len(files) != 1:
+        raise FileError(
+            found=f"{source.name}: {', '.join(files[:5] or source.names[:5]) or 'no files'}",
+            expected="model.json with model.safetensors, or one .safetensors, .pt or .pth file",
+            remedy="Choose one model's files.",
+        )
+    file = "model.safetensors" if described else files[0]
+    weights = file if file == source.name else f"{source.name}/{file}"
+    content = source.read(file)
+    description = None
+    if described:
+        description = read_json(source.read("model.json"), what=f"{source.name}/model.json")
+    tensors = READERS[Path(file).suffix.lower()](content, weights)
+    return Contents(source.name if described else Path(file).stem, weights, tensors, description)
+
+
+def _safetensors(content: Path | bytes, what: str) -> Mapping[str, Tensor]:
+    return read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0]
+
+
+def _torch_save(content: Path | bytes, what: str) -> Mapping[str, Tensor]:
+    return read_torch(content, what=what, limit_bytes=LARGEST_FILE)
+
+
+READERS = {".safetensors": _safetensors, ".pt": _torch_save, ".pth": _torch_save}

@@ -9,7 +9,7 @@ is drawn in four steps that can each be taken alone::
   its stride, padding and crop (for StyleGAN2 also the blur after upsampling, which commutes with demodulation).
 * ``finish`` is what turns the response into the value the goal of a rule is written in: bias for a plain
   convolution; demodulation, noise, bias and activation for StyleGAN2. Demodulation depends on the weight only through
-  the *energy* Σ (W s)² of each output channel, a quadratic that ``energy`` computes (None: not demodulated).
+  the *energy* Σ (s W)² of each output channel, with ``scales`` s [N, C] (None: not demodulated).
 * ``render`` is the rest of the network.
 
 Axes: batch N, key channels (units) C, value channels O, height and width; weights are canonical ``[O, C, kh, kw]``
@@ -25,9 +25,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, cast
 
 import numpy as np
@@ -40,13 +41,16 @@ from rewrite_core.generators.convolution import Convolution
 from rewrite_core.generators.latents import Distribution, Latents, LatentSpec, draw
 from rewrite_core.pictures import to_uint8
 
-__all__ = ["MICRO_BATCH", "Box", "Edits", "Generator", "Layer", "LayerInput", "Progress"]
+__all__ = ["EPSILON", "MICRO_BATCH", "Box", "Edits", "Generator", "Layer", "LayerInput", "Progress", "joined"]
 
-MICRO_BATCH = 25
-"""Pictures drawn at a time. Fixed, because batches of different sizes differ in the last bits (3e-6)."""
+MICRO_BATCH, LARGEST_MAPS = 25, 128 << 20
+"""Pictures drawn at a time, at most; and the bytes that the largest maps of so many may have. See `micro_batch`."""
 
 Box = tuple[int, int, int, int]
 """Top, left, bottom, right on a feature map; bottom and right exclusive."""
+
+EPSILON = 1e-8
+"""Demodulation scales by ``(energy + EPSILON)^-½`` (Karras et al. 2020)."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, total); raises `Cancelled` to stop the work."""
@@ -77,6 +81,26 @@ class LayerInput:
     keys: Tensor
     latents: Latents
     rest: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def first(self, count: int) -> LayerInput:
+        """The first `count` samples of the batch."""
+        rest = {name: value[:count] for name, value in self.rest.items()}
+        latents = Latents(
+            self.latents.z[:count], replace(self.latents.spec, seeds=self.latents.spec.seeds[:count])
+        )
+        return LayerInput(self.layer, self.keys[:count], latents, rest)
+
+
+def joined(parts: Sequence[LayerInput]) -> LayerInput:
+    """Batches stopped at one layer, as one batch."""
+    specs = [part.latents.spec for part in parts]
+    spec = replace(specs[0], seeds=tuple(seed for spec in specs for seed in spec.seeds))
+    latents = Latents(torch.cat([part.latents.z for part in parts]), spec)
+    rest = {
+        name: torch.cat([part.rest[name].expand(len(part.keys), *value.shape[1:]) for part in parts])
+        for name, value in parts[0].rest.items()
+    }
+    return LayerInput(parts[0].layer, torch.cat([part.keys for part in parts]), latents, rest)
 
 
 class Edits(Protocol):
@@ -151,8 +175,8 @@ class Generator(ABC):
     def _put_weight(self, layer: str, weight: Tensor) -> None:
         """Replace (never write into) the layer's weight; called on a view's own modules only."""
 
-    def energy(self, at: LayerInput, weight: Tensor) -> Tensor | None:
-        """Σ over inputs and taps of (weight · style)², [N, O]; None where nothing is demodulated."""
+    def scales(self, at: LayerInput) -> Tensor | None:
+        """How much each input channel counts in the energy, [N, C]; None where nothing is demodulated."""
         return None
 
     # What follows from it.
@@ -166,6 +190,15 @@ class Generator(ABC):
     def resolution(self) -> int:
         """The longer side of a picture, in pixels."""
         return max(self.picture_size)
+
+    @property
+    def micro_batch(self) -> int:
+        """Pictures drawn at a time: 25, or fewer where maps are large.
+
+        Fixed for a generator, because batches of different sizes differ in the last bits (3e-6).
+        """
+        sizes = [layer.out_channels * math.prod(layer.value_size) for layer in self.layers.values()]
+        return max(1, min(MICRO_BATCH, LARGEST_MAPS // (4 * max(sizes, default=1))))
 
     @property
     def device(self) -> torch.device:
@@ -220,6 +253,11 @@ class Generator(ABC):
         """The layer's linear map: keys [N, c, h, w] and a weight [O, c, kh, kw] → [N, O, H, W], for any c and O."""
         return self.layer(layer).convolution(keys, weight)
 
+    def energy(self, at: LayerInput, weight: Tensor) -> Tensor | None:
+        """Σ over inputs and taps of (scale · weight)², [N, O]; None where nothing is demodulated."""
+        scales = self.scales(at)
+        return None if scales is None else scales.square() @ weight.square().sum((2, 3)).T
+
     @torch.no_grad()
     def values(self, at: LayerInput, weight: Tensor | None = None) -> Tensor:
         """What the layer draws for its keys, [N, O, H, W], with its own weight or with the one given."""
@@ -230,7 +268,7 @@ class Generator(ABC):
     def sample(self, spec: LatentSpec, progress: Progress | None = None) -> Tensor:
         """Pictures [N, 3, R, R] of `spec` on the CPU, drawn a micro-batch at a time."""
         done, drawn = 0, []
-        for block in spec.blocks(MICRO_BATCH):
+        for block in spec.blocks(self.micro_batch):
             drawn.append(self.pictures(self.latents(block)).cpu())
             done += len(block)
             if progress:

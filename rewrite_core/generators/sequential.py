@@ -19,12 +19,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rewrite_core.errors import FileError, PalimpsestError
-from rewrite_core.files import read_json, read_safetensors, require_finite, to_safetensors_bytes
+from rewrite_core.files import require_finite, to_safetensors_bytes
+from rewrite_core.generators.contents import Contents
 from rewrite_core.generators.flatten import flattened
 from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
 from rewrite_core.generators.latents import Distribution, Latents
 from rewrite_core.generators.shapes import starts_with_convolution, trace
-from rewrite_core.generators.source import Source
 from rewrite_core.generators.stack import ConvolutionModule, Step, describe
 from rewrite_core.settings import Settings
 
@@ -238,26 +238,25 @@ def from_sequential(
     )
 
 
-def recognise(source: Source) -> bool:
-    """Whether the files are a ``model.json`` beside a ``model.safetensors``."""
-    return "model.json" in source.names
+def recognise(contents: Contents) -> bool:
+    """Whether a ``model.json`` describes the tensors."""
+    return contents.description is not None
 
 
-def open_stack(source: Source) -> SequentialGenerator:
-    """Open ``model.json`` and ``model.safetensors``.
+def open_stack(contents: Contents) -> SequentialGenerator:
+    """Build the stack that ``model.json`` describes from the tensors of ``model.safetensors``.
 
     Raises:
         FileError: naming the first thing in either file that does not fit.
     """
-    what = f"{source.name}/model.json"
-    description = StackDescription.parse(read_json(source.read("model.json"), what=what), what, FileError)
-    tensors, _ = read_safetensors(source.read("model.safetensors"), what=f"{source.name}/model.safetensors")
-    require_finite(tensors, f"{source.name}/model.safetensors")
+    what = f"{contents.name}/model.json"
+    description = StackDescription.parse(contents.description, what, FileError)
+    tensors = contents.floats()
     network = nn.Sequential()
     for index, step in enumerate(description.layers):
         name = getattr(step, "name", f"step{index:02d}")
         own = {
-            key.removeprefix(f"{name}."): value.float()
+            key.removeprefix(f"{name}."): value
             for key, value in tensors.items()
             if key.startswith(f"{name}.")
         }
@@ -267,8 +266,8 @@ def open_stack(source: Source) -> SequentialGenerator:
                 expected="a name of its own for each step",
                 remedy="Rename it, and its tensors in model.safetensors.",
             )
-        network.add_module(name, _built(step, own, name, source.name))
-    _require_used(tensors, network, source.name)
+        network.add_module(name, _built(step, own, name, contents.name))
+    _require_used(tensors, network, contents.name)
     return SequentialGenerator(
         network,
         name=description.name,

@@ -18,7 +18,7 @@ from rewrite_core.memory import observe, rank_images, unit_energy
 from rewrite_core.rules.painted import latents_of, painted_keys
 from rewrite_core.rules.request import EditRequest, Painted
 
-__all__ = ["Goal", "copy_paste", "erase", "erased_units", "whole_cells"]
+__all__ = ["Goal", "copy_paste", "erase", "erased_units", "placed", "whole_cells"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def copy_paste(generator: Generator, layer: str, request: EditRequest) -> Goal:
 
     at = generator.keys(latents_of(generator, request, [target.image]), layer)
     wanted = generator.values(at).clone()  # [1, O, H, W]
-    box = _placed((bottom - top, right - left), target.mask.bounds(size), size)
+    box = placed((bottom - top, right - left), target.mask.bounds(size), size)
     top, left, bottom, right = box
     wanted[..., top:bottom, left:right].lerp_(copied, alpha.expand_as(copied))
     return Goal(at, wanted, whole_cells(box, generator.layer(layer)))
@@ -95,7 +95,7 @@ def whole_cells(box: Box, layer: Layer) -> Box:
     )
 
 
-def _placed(shape: tuple[int, int], region: Box, size: tuple[int, int]) -> Box:
+def placed(shape: tuple[int, int], region: Box, size: tuple[int, int]) -> Box:
     """A box of `shape` centred on `region`, moved to stay inside a map of `size`."""
     (height, width), (top, left, bottom, right) = shape, region
     y = max(0, min(size[0] - height, (top + bottom) // 2 - height // 2))

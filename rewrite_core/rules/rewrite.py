@@ -125,7 +125,7 @@ def direction_of(generator: Generator, request: EditRequest, statistics: LayerSt
         protected = second_moment_of(observe(*painted_keys(generator, layer, request, request.protect)))
     units = None
     if settings.method == "gandissect":
-        units = statistics.sample.movedim(1, -1).flatten(0, 2)  # [M·h·w, C]
+        units = statistics.sample.keys.movedim(1, -1).flatten(0, 2)  # [M·h·w, C]
     return context_direction(
         observe(keys, areas),
         statistics.second_moment,

@@ -31,7 +31,7 @@ from rewrite_core.files import (
     write_safetensors,
 )
 from rewrite_core.generators import Generator
-from rewrite_core.rules.solve import change
+from rewrite_core.rules.low_rank import change
 from rewrite_core.settings import Settings
 
 __all__ = ["Entry", "Provenance", "Rule", "RuleStack", "versions"]

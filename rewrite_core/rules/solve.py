@@ -12,9 +12,8 @@ The objective is unit-free::
 
     mean |wanted - value(Λ)| / (the same at Λ = 0)  +  locality · E‖respond(k, ΛD)‖² / E‖respond(k, W)‖²
 
-Both expectations are over every output position of a sample of pictures, so the second term is the relative squared
-change elsewhere. It is the exact quadratic ``tr(Λ M Λᵀ)`` with ``M`` [B, B] the second moment of the basis responses:
-correlation between neighbouring taps, phases of a stride, and borders are all in it.
+The second term is the relative squared change elsewhere (`elsewhere.py`; with the drift of the norm where the layer is
+demodulated). The demodulation's sum of squares is a small quadratic in Λ, so no step touches the weight itself.
 
 The minimiser is iteratively reweighted least squares: |x| is replaced by the parabola that touches √(x² + ε²) where x
 is now, ε is halved from the starting residual down to `SMOOTHING` of it, and each parabola is minimised by one
@@ -37,17 +36,19 @@ from torch.autograd import grad
 
 from rewrite_core.errors import Cancelled
 from rewrite_core.generators import Generator, Progress
+from rewrite_core.rules.elsewhere import Elsewhere, Energy, elsewhere, energy_of
 from rewrite_core.rules.goal import Goal
+from rewrite_core.rules.low_rank import basis_responses, change
 from rewrite_core.rules.settings import SolverSettings
 from rewrite_core.statistics import LayerStatistics
 
-__all__ = ["Solved", "basis_responses", "change", "loss_of", "response_moment", "solve"]
+__all__ = ["Solved", "loss_of", "solve"]
 
 SMOOTHING = 1e-3
 """The smallest ε, as a share of the residual at the start."""
 DAMPING = 1e-6
-"""Added to the penalty's diagonal, as a share of M's largest: taps that nothing in the sample uses stay bounded."""
-CAUTION, TRIALS = 1e-3, 8
+"""Added to the curvature, as a share of the penalty's largest: taps that nothing in the sample uses stay bounded."""
+CAUTION, TRIALS = 1e-3, 3
 """Levenberg–Marquardt: damping at the start as a share of the curvature, and how often it is raised in one step."""
 ENOUGH = 1e-3
 """Stop when a step at the smallest ε lowers the objective by less than this share."""
@@ -96,13 +97,16 @@ class _Problem:
     wanted: Tensor  # [1, O, bh, bw]
     finish: Callable[[Tensor, Tensor | None], Tensor]
     """Response and energy [1, O] → values [1, O, bh, bw], position by position."""
-    energy: Callable[[Tensor], Tensor | None]
-    """Λ → the energy of ``W + ΛD`` [1, O]; None where nothing is demodulated."""
-    moment: Tensor  # [B, B] float64
-    penalty: Tensor  # [B, B] float64, positive definite
-    scale: float
-    residual: float
+    energy: Energy | None
+    elsewhere: Elsewhere
+    damping: float
+    loss_before: float
     locality: float
+
+    @property
+    def residual(self) -> float:
+        """The unit of the loss."""
+        return self.loss_before or 1.0
 
     def response(self, flat: Tensor) -> Tensor:
         """``respond(k, W + ΛD)``, [1, O, bh, bw]."""
@@ -110,26 +114,29 @@ class _Problem:
 
     def value(self, flat: Tensor) -> Tensor:
         """What ``W + ΛD`` draws, [1, O, bh, bw]."""
-        return self.finish(self.response(flat), self.energy(flat))
+        return self.finish(self.response(flat), self.drawn(flat))
 
-    def spread(self, flat: Tensor) -> Tensor:
-        """Relative squared change elsewhere, of each output channel [O]."""
-        changed: Tensor = ((flat.double() @ self.moment) * flat).sum(1) / self.scale
-        return changed
+    def drawn(self, flat: Tensor) -> Tensor | None:
+        """The energy of ``W + ΛD`` [1, O]; None where nothing is demodulated."""
+        return None if self.energy is None else self.energy.at(flat).to(self.base)
 
     def objective(self, flat: Tensor, smooth: float = 0.0) -> Tensor:
         """Loss (its absolute values smoothed) plus the penalty, both unit-free: each output channel's share [O]."""
         off = (self.wanted - self.value(flat)).flatten(2).squeeze(0)  # [O, P]
         loss = off.square().add(smooth**2).sqrt().sum(1) / (off.numel() * self.residual)
-        return loss + self.locality * self.spread(flat)
+        return loss + self.locality * self.elsewhere.penalty(flat)
 
     def parabola(self, flat: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
         """Curvature [O, B, B] and downhill slope [O, B], float64, of the parabola that touches the objective at Λ."""
-        slopes = self.slopes(flat).double()  # [O, B, P]
-        off = (self.wanted - self.value(flat)).double().flatten(2).squeeze(0)  # [O, P]
+        slopes = self.slopes(flat)  # [O, B, P]
+        off = (self.wanted - self.value(flat)).flatten(2).squeeze(0)  # [O, P]
         weight = 1 / (off.square() + smooth**2).sqrt() / (off.numel() * self.residual)  # [O, P]
-        curvature = (slopes * weight[:, None]) @ slopes.mT + self.penalty  # [O, B, B]
-        return curvature, (slopes @ (weight * off)[:, :, None]).squeeze(2) - flat.double() @ self.penalty
+        penalty, uphill = self.elsewhere.parabola(flat)  # [O, B, B], [O, B]
+        scaled = slopes * weight.sqrt()[:, None]
+        curvature = (scaled @ scaled.mT).double() + 2 * self.locality * penalty
+        curvature = curvature + self.damping * torch.eye(flat.shape[1]).to(curvature)  # [O, B, B]
+        downhill = (slopes @ (weight * off)[:, :, None]).squeeze(2).double()  # [O, B]
+        return curvature, downhill - 2 * self.locality * uphill - self.damping * flat
 
     def descend(self, flat: Tensor, caution: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
         """Λ one step down the smoothed objective, and the caution [O] for the next one.
@@ -155,9 +162,8 @@ class _Problem:
         """∂value/∂Λ at each position [O, B, P]: through the response, and through the energy if there is one."""
         basis = self.basis.flatten(2)  # [1, B, P]
         with torch.enable_grad():
-            flat = flat.detach().requires_grad_()
-            response, energy = self.response(flat).detach().requires_grad_(), self.energy(flat)
-            if energy is None:
+            response, energy = self.response(flat).detach().requires_grad_(), self.drawn(flat)
+            if self.energy is None or energy is None:
                 (gain,) = grad(self.finish(response, None).sum(), response)  # [1, O, bh, bw]
                 return gain.flatten(2).transpose(0, 1) * basis  # [O, 1, P] · [1, B, P]
             drawn = energy.detach().requires_grad_()
@@ -165,7 +171,7 @@ class _Problem:
             probe = torch.ones_like(value, requires_grad=True)
             gain, pull = grad(value, (response, drawn), probe, create_graph=True)  # [1, O, bh, bw], [1, O]
             (fading,) = grad(pull.sum(), probe)  # [1, O, bh, bw] ∂value/∂energy, read off its transpose
-            (growth,) = grad(energy.sum(), flat)  # [O, B]
+        growth = 2 * self.energy.half_slope(flat)[0].to(flat)  # [O, B] ∂energy/∂Λ
         through_energy = fading.flatten(2).transpose(0, 1) * growth[:, :, None]  # [O, 1, P] · [O, B, 1]
         return gain.detach().flatten(2).transpose(0, 1) * basis + through_energy
 
@@ -190,18 +196,13 @@ def solve(
     delta = flat.reshape(shape)
     return Solved(
         delta=delta,
-        loss_before=loss_of(generator, goal, generator.weight(layer.name)),
+        loss_before=problem.loss_before,
         loss=loss_of(generator, goal, generator.weight(layer.name) + change(delta, directions)),
-        elsewhere=math.sqrt(max(0.0, float(problem.spread(flat).sum()))),
+        elsewhere=problem.elsewhere.change(flat),
         iterations=iterations,
         stopped=stopped,
         seconds=time.perf_counter() - started,
     )
-
-
-def change(delta: Tensor, directions: Tensor) -> Tensor:
-    """ΛD: delta [O, R, kh, kw] and directions [R, C] → the change of the weight [O, C, kh, kw]."""
-    return torch.einsum("oryx,rc->ocyx", delta, directions)
 
 
 def loss_of(generator: Generator, goal: Goal, weight: Tensor) -> float:
@@ -209,28 +210,6 @@ def loss_of(generator: Generator, goal: Goal, weight: Tensor) -> float:
     top, left, bottom, right = goal.box
     off = (goal.wanted - generator.values(goal.at, weight))[..., top:bottom, left:right]
     return float(off.abs().mean())
-
-
-def basis_responses(generator: Generator, layer: str, keys: Tensor, directions: Tensor) -> Tensor:
-    """Responses to every one-hot Λ: keys [N, C, h, w] → [N, B, H, W] with B = R·kh·kw, in Λ's order."""
-    rank, taps = len(directions), generator.layer(layer).convolution.kernel
-    projected = torch.einsum("nchw,rc->nrhw", keys, directions)  # [N, R, h, w]
-    one_hot = torch.eye(rank * math.prod(taps), device=keys.device).reshape(-1, rank, *taps)  # [B, R, kh, kw]
-    return generator.respond(layer, projected, one_hot)
-
-
-def response_moment(generator: Generator, layer: str, sample: Tensor, directions: Tensor) -> Tensor:
-    """Second moment [B, B] of the basis responses over every output position of the keys `sample` [M, C, h, w].
-
-    In float64: one rounded to float32 has negative eigenvalues, along which a rule could grow without a penalty.
-    """
-    size = len(directions) * math.prod(generator.layer(layer).convolution.kernel)
-    moment, positions = torch.zeros(size, size, dtype=torch.float64, device=sample.device), 0
-    for keys in torch.split(sample, 25):
-        basis = basis_responses(generator, layer, keys, directions).double()  # [N, B, H, W]
-        basis = basis.transpose(0, 1).flatten(1)  # [B, N·H·W]
-        moment, positions = moment + basis @ basis.T, positions + basis.shape[1]
-    return moment / positions
 
 
 @torch.no_grad()
@@ -242,35 +221,23 @@ def _prepare(
     cut = (..., slice(top, bottom), slice(left, right))
     base = generator.respond(at.layer, at.keys, weight)[cut]  # [1, O, bh, bw]
     basis = basis_responses(generator, at.layer, at.keys, directions)[cut]  # [1, B, bh, bw]
-    demodulated = generator.energy(at, weight) is not None
-
-    def energy(flat: Tensor) -> Tensor | None:
-        delta = flat.reshape(len(flat), len(directions), *weight.shape[2:])  # [O, R, kh, kw]
-        return generator.energy(at, weight + change(delta, directions)) if demodulated else None
-
-    moment = response_moment(generator, at.layer, statistics.sample, directions)
-    scale = statistics.power or 1.0
     wanted = goal.wanted[cut]  # [1, O, bh, bw]
-    residual = float((wanted - generator.values(at)[cut]).abs().mean())
+    present = generator.finish(at, base, generator.energy(at, weight), box)
+    changed = elsewhere(generator, statistics, directions)
+    nothing = torch.zeros(len(weight), basis.shape[1], device=weight.device)
+    stiffest = changed.parabola(nothing)[0].diagonal(dim1=1, dim2=2).amax()
+    stiffest = torch.maximum(stiffest, basis.square().mean((0, 2, 3)).amax() / (statistics.power or 1.0))
     return _Problem(
         base=base,
         basis=basis,
         wanted=wanted,
         finish=lambda response, energy: generator.finish(at, response, energy, box),
-        energy=energy,
-        moment=moment,
-        penalty=_penalty(moment, basis, scale, locality),
-        scale=scale,
-        residual=residual or 1.0,
+        energy=None if generator.scales(at) is None else energy_of(generator, at, directions),
+        elsewhere=changed,
+        damping=DAMPING * float(stiffest) or 1.0,  # any will do where nothing fires
+        loss_before=float((wanted - present).abs().mean()),
         locality=locality,
     )
-
-
-def _penalty(moment: Tensor, basis: Tensor, scale: float, locality: float) -> Tensor:
-    """The penalty's curvature [B, B] float64, damped so that it has an inverse."""
-    strongest = torch.maximum(moment.diagonal(), basis.square().mean((0, 2, 3))).amax()
-    damping = DAMPING * float(strongest) / scale or 1.0  # any will do where nothing fires
-    return 2 * locality / scale * moment + damping * torch.eye(len(moment)).to(moment)
 
 
 @torch.no_grad()
@@ -278,7 +245,7 @@ def _minimise(
     problem: _Problem, shape: tuple[int, ...], iterations: int, progress: Progress | None
 ) -> tuple[Tensor, int, str]:
     """Reweighted least squares from Λ = 0: the best Λ [O, B] seen, iterations taken, and why it ended."""
-    flat = torch.zeros(shape[0], len(problem.moment), device=problem.moment.device)
+    flat = torch.zeros(shape[0], math.prod(shape[1:]), device=problem.base.device)
     caution = torch.full((shape[0],), CAUTION, dtype=torch.float64, device=flat.device)
     smooth, floor = problem.residual, SMOOTHING * problem.residual
     best, least = flat, problem.objective(flat)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from rewrite_core.errors import RequestError
-from rewrite_core.generators import MICRO_BATCH, Generator, LatentSpec, Progress
+from rewrite_core.generators import EPSILON, Generator, LatentSpec, LayerInput, Progress
+from rewrite_core.generators.generator import joined
 from rewrite_core.statistics.second_moment import SecondMoment
 from rewrite_core.statistics.store import Store, default_store
 
@@ -23,6 +24,8 @@ SAMPLES = 1000
 """Pictures that the second moment is over, as published."""
 SAMPLED_PICTURES, SAMPLED_BYTES = 100, 256 << 20
 """The key sample holds at most this many pictures and bytes."""
+RESPONSES_BYTES = 128 << 20
+"""And the responses of a demodulated layer this many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +34,16 @@ class LayerStatistics:
 
     Attributes:
         second_moment: C = E[k kᵀ], [C, C] float64.
-        sample: keys [M, C, h, w] of the first M seeds, on the generator's device.
-        power: E‖respond(k, W)‖² over the sample's output positions.
+        sample: the first M seeds stopped at the layer, keys [M, C, h, w], on the generator's device.
+        responses: ``respond(k, W)`` [m, O, H, W] of the first m ≤ M of them where the layer is demodulated; else m = 0.
+        power: mean ‖respond(k, W)‖² over output positions of the sample, demodulated where the layer is.
     """
 
     layer: str
     fingerprint: str
     second_moment: Tensor
-    sample: Tensor
+    sample: LayerInput
+    responses: Tensor
     power: float
 
 
@@ -68,9 +73,25 @@ def layer_statistics(
     moment = (store or default_store()).fetch(pristine, layer, spec, SecondMoment(), progress).matrix
     size = 4 * found.in_channels * found.key_size[0] * found.key_size[1]
     count = min(samples, SAMPLED_PICTURES, max(1, SAMPLED_BYTES // size))
-    weight, keys, power = pristine.weight(layer), [], 0.0
-    for block in LatentSpec.of(range(count)).blocks(MICRO_BATCH):
-        keys.append(pristine.keys(pristine.latents(block), layer).keys)
-        response = pristine.respond(layer, keys[-1], weight)  # [N, O, H, W]
-        power += float(response.square().sum(1).mean()) * len(block) / count
-    return LayerStatistics(layer, pristine.fingerprint, moment, torch.cat(keys), power)
+    weight, power = pristine.weight(layer), 0.0
+    parts: list[LayerInput] = []
+    responses: list[Tensor] = []
+    kept = RESPONSES_BYTES // (4 * found.out_channels * found.value_size[0] * found.value_size[1])
+    for block in LatentSpec.of(range(count)).blocks(pristine.micro_batch):
+        parts.append(at := pristine.keys(pristine.latents(block), layer))
+        response = pristine.respond(layer, at.keys, weight)  # [N, O, H, W]
+        energy = pristine.energy(at, weight)  # [N, O]
+        gains = torch.ones(1, device=weight.device) if energy is None else 1 / (energy + EPSILON)
+        power += float((response.square().mean((2, 3)) * gains).sum()) / count
+        if energy is not None:
+            responses.append(response[: max(0, kept - sum(len(drawn) for drawn in responses))])
+    return LayerStatistics(
+        layer,
+        pristine.fingerprint,
+        moment,
+        sample=joined(parts),
+        responses=torch.cat(responses)
+        if responses
+        else torch.empty(0, found.out_channels, *found.value_size),
+        power=power,
+    )

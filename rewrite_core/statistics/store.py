@@ -28,7 +28,6 @@ from torch import Tensor
 from rewrite_core.errors import FileError
 from rewrite_core.files import read_safetensors, write_safetensors
 from rewrite_core.generators import (
-    MICRO_BATCH,
     Generator,
     LatentSpec,
     Progress,
@@ -56,7 +55,7 @@ def key_of(generator: Generator, layer: str, spec: LatentSpec, statistic: Statis
         "seeds": _compact(spec.seeds),
         "scheme": spec.scheme,
         "truncation": spec.truncation,
-        "micro_batch": MICRO_BATCH,
+        "micro_batch": generator.micro_batch,
         "statistic": statistic.kind,
         "version": statistic.version,
         "parameters": dict(statistic.parameters()),

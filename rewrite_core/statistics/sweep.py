@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from rewrite_core.generators import MICRO_BATCH, Generator, LatentSpec, Progress
+from rewrite_core.generators import Generator, LatentSpec, Progress
 from rewrite_core.statistics.statistic import Statistic
 
 __all__ = ["sweep"]
@@ -29,7 +29,7 @@ def sweep(
     """
     seen = {layer: list(statistics) for layer, statistics in wanted.items()}
     done = 0
-    for block in spec.blocks(MICRO_BATCH):
+    for block in spec.blocks(generator.micro_batch):
         stopped = generator.inputs(generator.latents(block), list(seen))
         for layer, at in stopped.items():
             seen[layer] = [statistic.update(at.keys) for statistic in seen[layer]]

@@ -1,0 +1,102 @@
+"""What a checkpoint holds once its files are decoded, and how a family takes its tensors out of it.
+
+The door (`checkpoint.py`) decodes; a family sees names and tensors, whatever kind of file they came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rewrite_core.errors import FileError
+from rewrite_core.files import require_finite
+
+__all__ = ["LARGEST_NETWORK", "Contents", "extent", "fill"]
+
+LARGEST_NETWORK = 2 << 30
+"""Bytes of float32 weights. A tensor may claim more numbers than its file holds, by strides of 0."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A decoded checkpoint: nothing in its files was executed.
+
+    Attributes:
+        name: what the generator is called unless its description says otherwise.
+        weights: the file with the tensors, as errors name it.
+        tensors: by name; nested dictionaries are joined with a dot (``g_ema.conv1.conv.weight``). They may lie in the
+            file itself: `floats` copies.
+        description: the decoded ``model.json``, None without one.
+    """
+
+    name: str
+    weights: str
+    tensors: Mapping[str, Tensor]
+    description: Any = None
+
+    @property
+    def schema(self) -> str:
+        """What the description is of: ``stylegan2`` for the schema ``stylegan2/1``; empty without a description."""
+        named = self.description.get("schema", "") if isinstance(self.description, Mapping) else ""
+        return str(named).partition("/")[0]
+
+    def floats(self, prefix: str = "") -> dict[str, Tensor]:
+        """Float32 copies of the floating point tensors whose names start with `prefix`, which is taken off.
+
+        Raises:
+            FileError: if they are too large together, or not all finite.
+        """
+        wanted = {
+            name.removeprefix(prefix): tensor.detach()
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix) and tensor.is_floating_point()
+        }
+        size = sum(4 * tensor.numel() for tensor in wanted.values())
+        if size > LARGEST_NETWORK:
+            raise FileError(
+                found=f"{self.weights}: {size:,} bytes of weights",
+                expected=f"at most {LARGEST_NETWORK:,}",
+                remedy="Check that it is the right file.",
+            )
+        copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in wanted.items()}
+        require_finite(copies, self.weights)
+        return copies
+
+
+def extent(tensors: Mapping[str, Tensor], name: str, axis: int, what: str) -> int:
+    """How long a tensor is along an axis: a size of the network that is read off its tensors.
+
+    Raises:
+        FileError: if there is no such tensor or axis, or it is empty.
+    """
+    shape = list(tensors[name].shape) if name in tensors else None
+    if shape is None or len(shape) <= axis or not shape[axis]:
+        raise FileError(
+            found=f"{what}: {f'no tensor {name!r}' if shape is None else f'{name!r} {shape}'}",
+            expected=f"{name!r}, whose axis {axis} tells a size of the network",
+            remedy="Check that the file is whole and of this family.",
+        )
+    return shape[axis]
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Give a network that was built on the meta device its tensors, not copied; `what` names their file.
+
+    Raises:
+        FileError: naming the first tensor that is missing, of another shape, or not the network's.
+    """
+    places = network.state_dict()
+    for name in sorted(places.keys() | tensors.keys()):
+        have = f"'{name}' {list(tensors[name].shape)}" if name in tensors else f"no tensor '{name}'"
+        need = f"'{name}' {list(places[name].shape)}" if name in places else f"no tensor '{name}'"
+        if have != need:
+            raise FileError(
+                found=f"{what}: {have}",
+                expected=f"{need}, as the other tensors have it",
+                remedy="Check that the file is whole and of this family.",
+            )
+    network.load_state_dict(dict(tensors), assign=True)
