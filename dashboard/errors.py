@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
+from dashboard.text import plain
 from rewrite_core.errors import PalimpsestError
 
 __all__ = ["shown"]
@@ -18,4 +19,4 @@ def shown() -> Iterator[None]:
     try:
         yield
     except PalimpsestError as problem:
-        st.error(str(problem), icon=":material/error:")
+        st.error(plain(str(problem)), icon=":material/error:")

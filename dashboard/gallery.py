@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dashboard.ranges import format_ranges, parse_ranges
+from dashboard.text import plain
 from rewrite_core.errors import RequestError
 
 __all__ = ["Picture", "View", "gallery", "range_box"]
@@ -94,7 +95,7 @@ def range_box(label: str = "Seeds", *, key: str, default: str = "0-31") -> tuple
     try:
         numbers = parse_ranges(text)
     except RequestError as problem:
-        st.error(str(problem))
+        st.error(plain(str(problem)))
         return parse_ranges(st.session_state.get(kept, default))
     st.session_state[kept] = text
     return numbers

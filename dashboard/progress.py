@@ -22,6 +22,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import streamlit as st
 
+from dashboard.text import plain
 from rewrite_core.errors import Cancelled, PalimpsestError, RequestError
 
 __all__ = ["Job", "JobManager", "Progress", "Status", "follow", "jobs"]
@@ -203,7 +204,7 @@ def follow(job: Job[T], on_done: Callable[[T], None]) -> None:
         return
     _hand_over(job, on_done)
     if job.status == "failed":
-        st.error(job.error)
+        st.error(plain(job.error))
     elif job.status == "cancelled":
         st.caption(f"{job.label}: cancelled.")
 

@@ -11,6 +11,7 @@ import streamlit as st
 
 from dashboard.ranges import format_ranges
 from dashboard.session import Session
+from dashboard.text import plain
 from rewrite_core.generators import Generator, embedded_names
 
 __all__ = ["model_zip", "save_menu"]
@@ -29,7 +30,7 @@ def save_menu(session: Session, seeds: tuple[int, ...]) -> None:
             st.caption("Try an edit to save its rule, its pictures and the edited weights.")
             return
         for index, rule in enumerate(rules):
-            label, name = f"Rule “{rule.name}”", f"{_file_name(rule.name)}.safetensors"
+            label, name = f"Rule “{plain(rule.name)}”", f"{_file_name(rule.name)}.safetensors"
             st.download_button(label, rule.to_bytes(), name, on_click="ignore", key=f"save-rule-{index}")
         _figure(session, seeds)
         if st.toggle("Edited weights", key="save-weights"):

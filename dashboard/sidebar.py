@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard.binding import bound
 from dashboard.session import Session
+from dashboard.text import plain
 from rewrite_core.rules.rule import Entry, RuleStack
 
 __all__ = ["layer_choice", "sidebar"]
@@ -15,7 +16,7 @@ def sidebar(session: Session) -> None:
     """Draw it; call it once a run, before the page."""
     generator = session.generator
     with st.sidebar:
-        st.markdown(f"**{generator.name}**")
+        st.markdown(f"**{plain(generator.name)}**")
         st.caption(f"{generator.family} · {generator.resolution} px · {generator.device.type}")
         if session.draft.latents.scheme == "rows":
             _rows(session)
@@ -52,7 +53,7 @@ def _entry(session: Session, index: int, entry: Entry) -> None:
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.toggle(
-            f"{entry.rule.name}",
+            plain(entry.rule.name),
             help=f"Layer {entry.rule.layer}, rank {entry.rule.rank}",
             **bound(f"rule-on-{index}", entry.on, lambda _: change(session.stack.toggle(index))),
         )
@@ -66,7 +67,7 @@ def _entry(session: Session, index: int, entry: Entry) -> None:
             on_click=lambda: change(session.stack.remove(index)),
         )
     st.slider(
-        f"Strength of {entry.rule.name}",
+        f"Strength of {plain(entry.rule.name)}",
         min(-1.0, entry.rule.strength),
         max(2.0, entry.rule.strength),
         step=0.05,

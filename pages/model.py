@@ -14,6 +14,7 @@ from dashboard.gallery import Picture, gallery, range_box
 from dashboard.opening import offered_models, open_path, open_upload, paths_allowed
 from dashboard.saving import model_zip
 from dashboard.session import Session, drawn, embedded, session
+from dashboard.text import plain
 from rewrite_core.generators import Generator, LatentSpec, embedded_folder, embedded_names
 from rewrite_core.pictures import encode_png, enlarge, grid
 
@@ -96,7 +97,7 @@ def samples(visitor: Session) -> None:
         gallery([Picture(*pair) for pair in pairs], key="samples", selected=visitor.selected, size=80)
     )
     if visitor.rules.active:
-        st.caption(f"Drawn with: {', '.join(rule.name for rule in visitor.rules.active)}.")
+        st.caption(f"Drawn with: {', '.join(plain(rule.name) for rule in visitor.rules.active)}.")
 
 
 def architecture(generator: Generator) -> None:
@@ -129,7 +130,7 @@ def page(visitor: Session) -> None:
     cards(visitor)
     drawn_side, built_side = st.columns([1.45, 1], gap="medium")
     with drawn_side, shown():
-        st.subheader(f"What {visitor.generator.name} draws")
+        st.subheader(f"What {plain(visitor.generator.name)} draws")
         samples(visitor)
     with built_side, shown():
         st.subheader("Layers")

@@ -17,6 +17,7 @@ from dashboard.saving import save_menu
 from dashboard.session import Session, session
 from dashboard.settings import edit_settings
 from dashboard.solving import SEARCHED, ready, resolve, search, try_edit
+from dashboard.text import plain
 from dashboard.tray import tray
 from rewrite_core.directions.matches import Matches
 from rewrite_core.errors import PalimpsestError
@@ -231,7 +232,7 @@ def page(visitor: Session) -> None:
     with shown():
         resolve(visitor)
     if visitor.problem:
-        st.error(visitor.problem, icon=":material/error:")
+        st.error(plain(visitor.problem), icon=":material/error:")
     panel, pictures = st.columns([1, 2.4], gap="medium")
     with panel:
         rule_panel(visitor)
