@@ -50,6 +50,8 @@ DAMPING = 1e-6
 """Added to the curvature, as a share of the penalty's largest: taps that nothing in the sample uses stay bounded."""
 CAUTION, TRIALS = 1e-3, 3
 """Levenberg–Marquardt: damping at the start as a share of the curvature, and how often it is raised in one step."""
+ROUNDING = 1e-6
+"""A rise of the objective below this share is not one: channels that have arrived must not hold up the others."""
 ENOUGH = 1e-3
 """Stop when a step at the smallest ε lowers the objective by less than this share."""
 
@@ -145,12 +147,13 @@ class _Problem:
         """
         curvature, downhill = self.parabola(flat, smooth)
         stiffness = torch.diag_embed(curvature.diagonal(dim1=1, dim2=2))  # [O, B, B]
-        start, rising = self.objective(flat, smooth), torch.ones_like(caution, dtype=torch.bool)
+        allowed = self.objective(flat, smooth) * (1 + ROUNDING)  # [O]
+        rising = torch.ones_like(caution, dtype=torch.bool)
         for _ in range(TRIALS):
-            step = torch.linalg.solve(curvature + caution[:, None, None] * stiffness, downhill).to(
-                flat
-            )  # [O, B]
-            falls = rising & (self.objective(flat + step, smooth) <= start)
+            stiff = curvature[rising] + caution[rising, None, None] * stiffness[rising]
+            step = torch.zeros_like(flat)
+            step[rising] = torch.linalg.solve(stiff, downhill[rising]).to(flat)  # [O, B]
+            falls = rising & (self.objective(flat + step, smooth) <= allowed)
             flat = torch.where(falls[:, None], flat + step, flat)
             caution = torch.where(falls, caution / 4, torch.where(rising, caution * 8, caution))
             rising = rising & ~falls
