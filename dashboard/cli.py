@@ -14,6 +14,7 @@ from typing import IO, Any
 import click
 
 from dashboard.commands.apply import apply
+from dashboard.commands.console import printable
 from dashboard.commands.edit import edit
 from dashboard.commands.models import models
 from dashboard.commands.options import example
@@ -31,7 +32,7 @@ class _Failure(click.ClickException):
     """What went wrong, in one line."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"palimpsest: error: {self.message}", file=file, err=file is None)
+        click.echo(printable(f"palimpsest: error: {self.message}"), file=file, err=file is None)
 
 
 class _Commands(click.Group):

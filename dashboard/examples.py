@@ -17,7 +17,7 @@ __all__ = ["examples", "title_of"]
 def examples(session: Session, place: str) -> None:
     """A button for each example edit."""
     with st.container(horizontal=True, gap="small"):
-        for path in example_edits(session.generator.name).values():
+        for path in example_edits(session.embedded_name).values():
             st.button(
                 title_of(path),
                 icon=":material/auto_awesome:",

@@ -103,7 +103,7 @@ def range_box(label: str = "Seeds", *, key: str, default: str = "0-31") -> tuple
 
 def _shuffle(key: str, kept: str) -> None:
     count = len(parse_ranges(st.session_state[kept]))
-    start = int(np.random.default_rng().integers(1_000_000))
+    start = int(np.random.default_rng().integers(100_000))
     st.session_state[key] = format_ranges(range(start, start + count))
 
 

@@ -50,7 +50,9 @@ def open_path(text: str) -> Generator:
     Raises:
         FileError: if it may not be opened from here, is missing, or is not a model.
     """
-    folder, path = _offered(), Path(text.strip()).expanduser()
+    folder, path = _offered(), Path(text.strip())
+    if text.strip().startswith("~/"):
+        path = path.expanduser()
     if folder is not None and not path.is_absolute() and (folder / path).exists():
         path = folder / path
     inside = folder is not None and path.resolve().is_relative_to(folder)

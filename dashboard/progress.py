@@ -221,6 +221,7 @@ def _hand_over(job: Job[T], on_done: Callable[[T], None]) -> None:
     if job.take():
         if job.status == "done":
             on_done(job.result)  # type: ignore[arg-type]  # a job that is done has its result
+            job.result = None  # whoever asked has it now
         st.rerun()
 
 

@@ -6,13 +6,15 @@ import io
 import re
 import shlex
 import zipfile
+from collections.abc import Sequence
 
 import streamlit as st
 
 from dashboard.ranges import format_ranges
 from dashboard.session import Session
 from dashboard.text import plain
-from rewrite_core.generators import Generator, embedded_names
+from rewrite_core.generators import Generator
+from rewrite_core.rules.rule import Rule
 
 __all__ = ["model_zip", "save_menu"]
 
@@ -29,8 +31,8 @@ def save_menu(session: Session, seeds: tuple[int, ...]) -> None:
         if not rules:
             st.caption("Try an edit to save its rule, its pictures and the edited weights.")
             return
-        for index, rule in enumerate(rules):
-            label, name = f"Rule “{plain(rule.name)}”", f"{_file_name(rule.name)}.safetensors"
+        for index, (rule, name) in enumerate(zip(rules, rule_files(rules), strict=True)):
+            label = f"Rule “{plain(rule.name)}”"
             st.download_button(label, rule.to_bytes(), name, on_click="ignore", key=f"save-rule-{index}")
         _figure(session, seeds)
         if st.toggle("Edited weights", key="save-weights"):
@@ -38,7 +40,7 @@ def save_menu(session: Session, seeds: tuple[int, ...]) -> None:
             st.download_button(
                 "Model folder (zip)",
                 model_zip(view.fingerprint, view),
-                f"{view.name}-edited.zip",
+                f"{view.name}.zip",
                 on_click="ignore",
             )
         st.caption("The pairs from a terminal, with the files above")
@@ -47,19 +49,24 @@ def save_menu(session: Session, seeds: tuple[int, ...]) -> None:
 
 def command(session: Session, seeds: tuple[int, ...]) -> str:
     """The command that makes the pairs on screen from the saved rules."""
-    rules = " ".join(f"{_file_name(rule.name)}.safetensors" for rule in session.rules.active)
-    model = (
-        session.generator.name if session.generator.name in embedded_names() else session.origin or "MODEL"
-    )
-    return (
-        f"palimpsest apply {rules} --model {shlex.quote(model)} --pairs --out pairs.png "
-        f'--seeds "{format_ranges(seeds)}"'
-    )
+    spec = session.spec(seeds)
+    options = {
+        "--model": session.embedded_name or session.origin or "MODEL",
+        "--seeds": format_ranges(seeds),
+        "--truncation": "" if spec.truncation == 1 else f"{spec.truncation:g}",
+        "--scheme": "" if spec.scheme == "seed" else spec.scheme,
+    }
+    given = [f"{option} {shlex.quote(value)}" for option, value in options.items() if value]
+    return f"palimpsest apply {' '.join(rule_files(session.rules.active))} {' '.join(given)} --pairs --out pairs.png"
 
 
-def _file_name(name: str) -> str:
-    """A rule's name as a file name that needs no quotes."""
-    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-").lower() or "rule"
+def rule_files(rules: Sequence[Rule]) -> list[str]:
+    """A file name for each rule, none of them twice and none that needs quotes."""
+    stems = [re.sub(r"[^A-Za-z0-9_]+", "-", rule.name).strip("-").lower() or "rule" for rule in rules]
+    return [
+        f"{stem}{f'-{index + 1}' if stems.count(stem) > 1 else ''}.safetensors"
+        for index, stem in enumerate(stems)
+    ]
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -8,7 +8,6 @@ that it depends on (`st.cache_resource`).
 
 from __future__ import annotations
 
-import threading
 import uuid
 from dataclasses import dataclass, field
 
@@ -16,12 +15,14 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from dashboard.budget import Budget
 from dashboard.progress import Job
 from rewrite_core.directions.matches import Matches
 from rewrite_core.generators import Generator, LatentSpec, Progress, embedded_names, open_generator
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rewrite import Edit, check_model
 from rewrite_core.rules.rule import Rule, RuleStack
+from rewrite_core.rules.settings import ModelRef
 from rewrite_core.statistics import LayerStatistics, layer_statistics
 
 __all__ = ["Session", "drawn", "embedded", "session", "statistics_of"]
@@ -63,13 +64,17 @@ class Session:
 
     def open(self, generator: Generator, origin: str = "") -> None:
         """Open another generator; the rules and masks of the last one do not fit it."""
+        for job in (self.solving, self.searching):
+            if job:
+                job.cancel()
         fresh = Session(generator, generator.default_layer, self.visitor, origin=origin)
         self.__dict__.update(fresh.__dict__)
 
     def request(self) -> EditRequest:
-        """The draft at the session's layer and truncation."""
+        """The draft at the session's layer and truncation, for the open generator."""
         latents = self.draft.latents.model_copy(update={"truncation": self.truncation})
-        return self.draft.model_copy(update={"layer": self.layer, "latents": latents})
+        model = ModelRef(name=self.generator.name, fingerprint=self.generator.fingerprint)
+        return self.draft.model_copy(update={"layer": self.layer, "latents": latents, "model": model})
 
     @property
     def unpainted(self) -> bool:
@@ -83,7 +88,14 @@ class Session:
     def clear_edit(self) -> None:
         """Start painting anew; the stack of kept rules stays."""
         self.draft, self.title, self.problem = EditRequest(), "", ""
-        self.trial, self.dropped, self.tried, self.solving = None, None, None, None
+        self._settle(trial=None)
+
+    def _settle(self, trial: Edit | None, dropped: Edit | None = None) -> None:
+        """Show this trial and no other: whatever is still being solved would overrule the visitor."""
+        if self.solving:
+            self.solving.cancel()
+        self.trial, self.dropped, self.solving = trial, dropped, None
+        self.tried = EditRequest.from_json(trial.rule.provenance.request or {}) if trial else None
 
     def change(self, **parts: object) -> None:
         """Replace parts of the draft."""
@@ -122,7 +134,7 @@ class Session:
         """Put the trial on the stack."""
         if self.trial:
             self.stack = self.stack.push(self.trial.rule.renamed(name))
-            self.trial, self.dropped, self.tried = None, None, None
+            self._settle(trial=None)
 
     def add(self, rule: Rule) -> None:
         """Put a rule from a file on the stack, once it is known to fit."""
@@ -132,20 +144,21 @@ class Session:
     def undo(self) -> None:
         """Drop the trial, or else take back the last change of the stack."""
         if self.trial:
-            self.trial, self.dropped, self.tried = None, self.trial, None
+            self._settle(trial=None, dropped=self.trial)
         else:
             self.stack = self.stack.undo()
 
     def redo(self) -> None:
         """Bring back what Undo took."""
         if self.dropped:
-            self.trial, self.dropped = self.dropped, None
+            self._settle(trial=self.dropped)
         else:
             self.stack = self.stack.redo()
 
     def revert(self) -> None:
         """The generator as it was loaded; Undo brings the stack back."""
-        self.trial, self.dropped, self.tried, self.stack = None, None, None, self.stack.clear()
+        self._settle(trial=None, dropped=self.trial or self.dropped)
+        self.stack = self.stack.clear()
 
     # What is drawn.
 
@@ -164,8 +177,15 @@ class Session:
 
     def pictures(self, seeds: tuple[int, ...], *, edited: bool = False) -> NDArray[np.uint8]:
         """Pictures [N, H, W, 3] of these seeds, with or without the rules."""
-        generator = self.edited() if edited else self.generator
-        return drawn(generator.fingerprint, self.spec(seeds), generator)
+        return drawn(self.spec(seeds), self.edited() if edited else self.generator)
+
+    @property
+    def embedded_name(self) -> str:
+        """The name of the embedded generator that is open; empty for any other, whatever it is called."""
+        return next(
+            (name for name in embedded_names() if embedded(name).fingerprint == self.generator.fingerprint),
+            "",
+        )
 
 
 def session() -> Session:
@@ -183,23 +203,18 @@ def embedded(name: str) -> Generator:
     return open_generator(name)
 
 
-@st.cache_resource(max_entries=256, show_spinner=False)
-def drawn(fingerprint: str, spec: LatentSpec, _generator: Generator) -> NDArray[np.uint8]:
-    """Pictures [N, H, W, 3], drawn once for all visitors; a view's `fingerprint` is not its pristine network's."""
-    return _generator.draw(spec)
+_drawn: Budget[NDArray[np.uint8]] = Budget(512 << 20, lambda pictures: pictures.nbytes)
+_gathered: Budget[LayerStatistics] = Budget(
+    2 << 30, lambda found: found.sample.keys.nbytes + found.responses.nbytes
+)
 
 
-_gathered: dict[tuple[str, str], LayerStatistics] = {}
-_gathering = threading.Lock()
+def drawn(spec: LatentSpec, generator: Generator) -> NDArray[np.uint8]:
+    """Pictures [N, H, W, 3], drawn once for all visitors; a view's fingerprint is not its pristine network's."""
+    return _drawn.get((generator.fingerprint, spec), lambda: generator.draw(spec))
 
 
 def statistics_of(generator: Generator, layer: str, progress: Progress | None = None) -> LayerStatistics:
     """Statistics of a layer, kept for all visitors; called from a job's thread."""
     key = (generator.pristine.fingerprint, layer)
-    if (found := _gathered.get(key)) is None:
-        found = layer_statistics(generator, layer, progress=progress)
-        with _gathering:
-            while len(_gathered) >= 16:
-                _gathered.pop(next(iter(_gathered)))
-            _gathered[key] = found
-    return found
+    return _gathered.get(key, lambda: layer_statistics(generator, layer, progress=progress))

@@ -63,7 +63,7 @@ def _entry(session: Session, index: int, entry: Entry) -> None:
             icon=":material/close:",
             type="tertiary",
             help="Remove this rule",
-            key=f"rule-remove-{index}",
+            key=f"rule-remove-{index}-{entry.rule.digest[:8]}",
             on_click=lambda: change(session.stack.remove(index)),
         )
     st.slider(

@@ -43,7 +43,7 @@ def try_edit(session: Session) -> None:
         session.solving.cancel()
     request = completed(session.request(), session.generator)
     generator, title, beneath = session.generator, session.title, session.stack.active
-    session.tried = session.request()
+    session.tried = request
 
     def work(progress: Progress) -> Edit:
         statistics = statistics_of(generator, str(request.layer), progress)

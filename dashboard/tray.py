@@ -44,13 +44,15 @@ def _row(session: Session, title: str, part: str, hint: str) -> None:
         return
     with st.container(horizontal=True, gap="xsmall"):
         for index, painted in enumerate(regions):
-            _thumb(session, part, index, painted)
+            _thumb(session, part, painted, f"{abs(hash(painted)):x}-{regions[:index].count(painted)}")
 
 
-def _thumb(session: Session, part: str, index: int, painted: Painted) -> None:
+def _thumb(session: Session, part: str, painted: Painted, key: str) -> None:
     def remove() -> None:
-        value = getattr(session.draft, part)
-        rest = value[:index] + value[index + 1 :] if isinstance(value, tuple) else None
+        rest = None
+        if isinstance(value := getattr(session.draft, part), tuple):
+            index = value.index(painted)
+            rest = value[:index] + value[index + 1 :]
         session.change(**{part: rest})
 
     with st.container(width=SIDE, gap=None):
@@ -61,7 +63,7 @@ def _thumb(session: Session, part: str, index: int, painted: Painted) -> None:
             icon=":material/close:",
             type="tertiary",
             help=f"Remove the region painted on picture {painted.image}",
-            key=f"remove-{part}-{index}",
+            key=f"remove-{part}-{key}",
             on_click=remove,
         )
 
@@ -69,7 +71,8 @@ def _thumb(session: Session, part: str, index: int, painted: Painted) -> None:
 @st.cache_data(max_entries=512, show_spinner=False, hash_funcs={Painted: hash})
 def thumbnail(picture: NDArray[np.uint8], painted: Painted, part: str) -> bytes:
     """A PNG of `picture` [H, W, 3], enlarged, with what lies outside the mask dimmed."""
-    side = 3 * SIDE
-    large = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST))
-    area = painted.mask.area((side, side)).numpy() > 0.5
+    width = 3 * SIDE
+    height = round(width * picture.shape[0] / picture.shape[1])
+    large = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST))
+    area = painted.mask.area((height, width)).numpy() > 0.5
     return encode_png(outline(large, area, COLOURS[part], thickness=3, dim=0.55))

@@ -36,7 +36,7 @@ def card(visitor: Session, name: str) -> None:
     generator = embedded(name)
     is_open = visitor.generator.fingerprint == generator.fingerprint
     st.markdown(f"**{name}** · {generator.resolution} px · {len(generator.layers)} layers")
-    samples = drawn(generator.fingerprint, PREVIEW, generator)
+    samples = drawn(PREVIEW, generator)
     st.image(encode_png(grid(enlarge(samples, 2), columns=6, pad=4)), width="stretch")
     with st.container(horizontal=True, vertical_alignment="center"):
         label = "Open" if not is_open else "Is open"
@@ -89,7 +89,9 @@ def samples(visitor: Session) -> None:
             0.0,
             2.0,
             step=0.05,
-            help="Moves latents towards the average one: 1 leaves them, 0 draws the average picture.",
+            disabled=not visitor.unpainted,
+            help="Moves latents towards the average one: 1 leaves them, 0 draws the average picture. While an edit is "
+            "painted, it belongs to that edit.",
             **bound("truncation", visitor.truncation, store),
         )
     pairs = zip(seeds, visitor.pictures(seeds, edited=True), strict=True)
@@ -113,7 +115,9 @@ def architecture(generator: Generator) -> None:
         }
         for layer in layer_rows(generator)
     ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, key="layers")
+    widths = {"layer": 76, "kind": 88, "units": 88, "grid": 62, "kernel": 54, "rewritable": 74}
+    columns = {name: st.column_config.Column(width=width) for name, width in widths.items()}
+    st.dataframe(pd.DataFrame(rows), hide_index=True, key="layers", column_config=columns)
     st.caption(f"Fingerprint {generator.fingerprint[:16]}…")
 
 
@@ -122,7 +126,7 @@ def export(visitor: Session) -> None:
     if visitor.rules.active and st.toggle("Export with rules", key="export"):
         view = visitor.edited()
         content = model_zip(view.fingerprint, view)
-        st.download_button("Model folder (zip)", content, f"{view.name}-edited.zip", on_click="ignore")
+        st.download_button("Model folder (zip)", content, f"{view.name}.zip", on_click="ignore")
 
 
 def page(visitor: Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -14,7 +15,7 @@ from dashboard.examples import examples, title_of
 from dashboard.gallery import Picture, gallery, range_box
 from dashboard.progress import follow
 from dashboard.saving import save_menu
-from dashboard.session import Session, session
+from dashboard.session import Session, drawn, session
 from dashboard.settings import edit_settings
 from dashboard.solving import SEARCHED, ready, resolve, search, try_edit
 from dashboard.text import plain
@@ -38,7 +39,7 @@ DEFAULT_PAIRS = tuple(range(1000, 1024))
 def rule_panel(visitor: Session) -> None:
     """The edit as it stands, its settings, and what came out."""
     with st.container(border=True):
-        if visitor.unpainted and example_edits(visitor.generator.name):
+        if visitor.unpainted and example_edits(visitor.embedded_name):
             st.markdown("**Start with an example**")
             examples(visitor, "panel")
             st.markdown("**or paint your own**")
@@ -169,7 +170,8 @@ def found(visitor: Session, matches: Matches) -> None:
     shows = st.segmented_control("Overlay", ("outline", "heat", "none"), default="outline", key="overlay")
     seeds, level, high = tuple(matches.top(TOP)), matches.level(), float(matches.heat.max())
     pictures = []
-    for seed, image in zip(seeds, enlarge(visitor.pictures(seeds), visitor.enlargement), strict=True):
+    images = drawn(replace(matches.spec, seeds=seeds), visitor.generator)
+    for seed, image in zip(seeds, enlarge(images, visitor.enlargement), strict=True):
         heat = matches.of(seed)
         if shows == "outline":
             image = overlay_heat(image, heat, level)
@@ -188,7 +190,7 @@ def files(visitor: Session) -> None:
         )
         if file and st.button("Open this file", key="open-file-now"):
             _open(visitor, file.name, file.getvalue())
-        if example_edits(visitor.generator.name):
+        if example_edits(visitor.embedded_name):
             st.caption("Examples")
             examples(visitor, "menu")
 
@@ -234,7 +236,7 @@ def page(visitor: Session) -> None:
     if visitor.problem:
         st.error(plain(visitor.problem), icon=":material/error:")
     panel, pictures = st.columns([1, 2.4], gap="medium")
-    with panel:
+    with panel, shown():
         rule_panel(visitor)
         if visitor.searching:
             follow(visitor.searching, lambda matches: _searched(visitor, matches))

@@ -577,15 +577,17 @@ def test_a_rank_above_what_the_context_shows_is_refused():
     assert "Lower the rank" in refused("edit", EDIT, "--rank", 1000)
 
 
-@pytest.mark.parametrize("strength", ["nan", "inf"])
-def test_a_strength_that_is_no_number_is_refused(rule, strength):
-    assert "expected a finite number" in refused("apply", rule, "--strength", strength, "--out", "grid.png")
+@pytest.mark.parametrize("strength", ["nan", "inf", "1e39", "-101"])
+def test_a_strength_out_of_range_is_refused(rule, strength):
+    line = refused("apply", rule, "--strength", strength, "--out", "grid.png")
+    assert "expected a number from -100 to 100" in line
 
 
 def test_a_file_that_is_not_there_is_named(rule):
     assert "no edit 'nowhere.json'" in refused("edit", "nowhere.json")
     assert "nowhere.safetensors" in refused("apply", "nowhere.safetensors", "--out", "grid.png")
     assert "anime64-dcgan, face32-dcgan" in refused("models", "nowhere")
+    assert "~nosuchuser/model" in refused("models", "~nosuchuser/model")
 
 
 # Where output goes
@@ -616,8 +618,30 @@ def test_a_rule_that_cannot_be_written_is_refused_before_it_is_solved():
 def test_weights_go_to_a_folder_that_is_not_the_model_itself(rule, model):
     Path("file").touch()
     assert "file is a file" in refused("apply", rule, "--weights", "file")
-    line = refused_after_warning("apply", rule, "--model", model, "--force", "--weights", model)
-    assert "holds the model itself" in line
+    Path("link").symlink_to(model)
+    for source in (model, model / "model.json", model / "model.safetensors", "own/../own", "link"):
+        line = refused("apply", rule, "--model", source, "--force", "--weights", model)
+        assert "holds the model itself" in line
+
+
+@pytest.mark.parametrize("options", [[], ["--model", ANIME]])
+def test_weights_never_replace_what_ships_with_palimpsest(rule, options):
+    before = open_generator(ANIME).fingerprint
+    for place in (embedded_folder(ANIME), embedded_folder("face32-dcgan"), embedded_folder("new")):
+        assert "belongs to Palimpsest" in refused("apply", rule, *options, "--weights", place)
+    assert open_generator(ANIME).fingerprint == before
+    assert not embedded_folder("new").exists()
+
+
+def test_a_name_from_a_file_cannot_steer_the_terminal(rule):
+    name = "blue\x1b[31m\x9b2J\reyes\x7f"
+    Rule.load(rule).renamed(name).save("rule.safetensors")
+    words = ["apply", "rule.safetensors", "--seeds", "5", "--out", "grid.png"]
+    text = palimpsest(*words).stdout
+    assert text.startswith("blue\\u001b[31m\\u009b2J\\u000deyes\\u007f on ")
+    assert palimpsest(*words, "--json").stdout.replace("\n", "").isprintable()
+    assert answer(*words)["rules"][0]["name"] == name
+    assert "\x1b" not in refused("apply", "rule.safetensors", "--model", "face32-dcgan", "--out", "grid.png")
 
 
 def test_a_figure_holds_a_limited_number_of_pictures():

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rewrite_core.errors import Cancelled, LayerError
-from rewrite_core.generators import MICRO_BATCH, Generator, LatentSpec, from_sequential, open_generator
+from rewrite_core.generators import (
+    MICRO_BATCH,
+    Generator,
+    LatentSpec,
+    embedded_names,
+    from_sequential,
+    open_generator,
+)
 from rewrite_core.generators.convolution import Convolution
 from rewrite_core.rules.rule import RuleStack
 from tests.generators import DOWN, PLAIN, UP, Demodulated, seeded, small_generator, some_rule, spec, stacks
@@ -50,6 +57,16 @@ def test_a_sample_is_bit_identical_at_the_fixed_micro_batch(anime: Generator):
     both = anime.sample(spec(2 * MICRO_BATCH))
     assert both.shape == (2 * MICRO_BATCH, 3, 64, 64)
     assert torch.equal(both[MICRO_BATCH:], anime.sample(spec(MICRO_BATCH, first=MICRO_BATCH)))
+
+
+def test_fewer_pictures_are_drawn_at_a_time_where_any_step_makes_large_maps():
+    steps = [nn.Linear(4, 12), nn.Unflatten(1, (3, 2, 2)), nn.Conv2d(3, 3, 1)]
+    assert from_sequential(nn.Sequential(*steps)).micro_batch == MICRO_BATCH
+    larger = [nn.Upsample(scale_factor=16), nn.Upsample(scale_factor=16), nn.Upsample(scale_factor=2)]
+    generator = from_sequential(nn.Sequential(*steps, *larger))  # [3, 1024, 1024]
+    assert generator.micro_batch == 10
+    for name in embedded_names():
+        assert open_generator(name).micro_batch == MICRO_BATCH
 
 
 def test_a_picture_is_the_same_in_another_process(anime: Generator, tmp_path: Path):

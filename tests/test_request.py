@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from rewrite_core.directions import ContextSettings
 from rewrite_core.errors import FileError, LayerError, MaskError, RequestError
+from rewrite_core.generators.latents import LAST_ROW
 from rewrite_core.pictures import Mask
 from rewrite_core.rules import request
 from rewrite_core.rules.request import EditRequest, Painted
@@ -21,6 +22,7 @@ URLS: dict[str, str] = json.loads((REFERENCE / "masks.json").read_text())
 
 EYES = Mask.rectangle((64, 64), 20, 10, 30, 50)
 CHEEK = Mask.rectangle((1024, 1024), 500, 300, 600, 500)
+URL = EYES.to_data_url()
 EMPTY = Mask.from_array(np.zeros((64, 64), dtype=bool))
 COMPLETE = EditRequest(
     object=Painted(3, CHEEK),
@@ -93,12 +95,27 @@ def test_the_text_has_the_published_layout():
     assert COMPLETE.to_json().startswith(published.removesuffix("\n}") + ",\n")
 
 
-@pytest.mark.parametrize(
-    "missing", [{}, {"query": None, "object": None, "paste": None, "key": None, "palimpsest": None}]
-)
-def test_keys_may_be_missing_or_null(missing):
-    edit = EditRequest.from_json(missing)
-    assert edit == EditRequest(latents=LatentSettings(scheme="rows"))
+NULL = dict.fromkeys(("object", "paste", "key", "query", "palimpsest"))
+
+
+@pytest.mark.parametrize("others", [{}, NULL])
+def test_keys_may_be_missing_or_null(others):
+    edit = EditRequest.from_json({**others, "object": [3, URL]})
+    assert edit == EditRequest(object=Painted(3, EYES), latents=LatentSettings(scheme="rows"))
+
+
+@pytest.mark.parametrize("nothing", [{}, NULL])
+def test_a_file_that_says_nothing_is_no_edit(nothing):
+    line = refusal(nothing)
+    assert "expected at least one of object, paste, key, query, palimpsest. Check that it is an edit." in line
+
+
+@pytest.mark.parametrize("settings", [{}, {"palimpsest": {"version": 1, "latents": {"scheme": "rows"}}}])
+def test_a_picture_number_beyond_the_last_row_is_refused(settings):
+    edit = EditRequest.from_json({**settings, "key": [[LAST_ROW, URL]]})
+    assert edit.key == (Painted(LAST_ROW, EYES),)
+    line = refusal({**settings, "key": [[7, URL], [LAST_ROW + 1, URL]]})
+    assert "key.1.0 is 131072; expected a picture number from 0 to 131071" in line
 
 
 def test_a_published_file_without_context_means_the_pasted_region():
@@ -164,8 +181,6 @@ def test_settings_that_a_file_of_ours_leaves_out_have_their_defaults():
 
 # What is refused on reading
 
-URL = EYES.to_data_url()
-
 
 @pytest.mark.parametrize(
     ("data", "reason"),
@@ -175,7 +190,7 @@ URL = EYES.to_data_url()
         ({"object": "3"}, "object is '3'"),
         ({"paste": [3, URL, 1]}, "paste is [3, "),
         ({"paste": [3, None]}, "paste is [3, None]"),
-        ({"paste": ["3", URL]}, "paste.0 is '3'; expected a picture number from 0 to 4294967295"),
+        ({"paste": ["3", URL]}, "paste.0 is '3'; expected a picture number from 0 to 131071"),
         ({"paste": [-1, URL]}, "paste.0 is -1"),
         ({"paste": [2**32, URL]}, "paste.0 is 4294967296"),
         ({"paste": [10**3000, URL]}, "paste.0 is 1000"),
@@ -193,6 +208,12 @@ URL = EYES.to_data_url()
         (ours(rank="1"), "rank is '1'"),
         (ours(rank=0), "rank is 0"),
         (ours(rank=True), "rank is True"),
+        (ours(rank=2**60), "rank is 1152921504606846976; expected less than or equal to 4096"),
+        (ours(erase_units=65_537), "erase_units is 65537; expected less than or equal to 65536"),
+        (
+            ours(protect=[[2**32, URL]]),
+            "protect.0.0 is 4294967296; expected a picture number from 0 to 4294967295",
+        ),
         (ours(layer=5), "layer is 5"),
         (ours(operation="cut"), "operation is 'cut'"),
         (ours(erase_units=0), "erase_units is 0"),

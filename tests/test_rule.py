@@ -105,6 +105,7 @@ HEADERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no layer": (lambda h: h.pop("layer"), "layer"),
     "a number for a layer": (lambda h: h.update(layer=5), "layer is 5"),
     "a text for a strength": (lambda h: h.update(strength="1"), "strength is '1'"),
+    "a strength beyond measure": (lambda h: h.update(strength=1e39), r"strength is 1e\+39"),
     "an unknown field": (lambda h: h.update(colour="red"), "colour is 'red'; expected no field of that name"),
     "a later format": (lambda h: h.update(version=2), "version is 2"),
 }
@@ -218,12 +219,21 @@ def test_changing_a_rule_makes_another(small: Generator):
         rule.delta = rule.delta  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("strength", [float("nan"), float("inf")])
-def test_a_strength_that_is_no_number_is_refused(small: Generator, strength: float):
-    with pytest.raises(RequestError, match="expected a finite number"):
+@pytest.mark.parametrize("strength", [float("nan"), float("inf"), 100.1, -1e39])
+def test_a_strength_out_of_range_is_refused(small: Generator, strength: float):
+    with pytest.raises(RequestError, match="expected a number from -100 to 100"):
         some_rule(small).with_strength(strength)
     with pytest.raises(RequestError):
         RuleStack().push(some_rule(small)).with_strength(0, strength)
+
+
+@pytest.mark.parametrize("scale", [1e37, 3e38])
+def test_a_weight_that_float32_cannot_hold_is_refused(small: Generator, scale: float):
+    rule = some_rule(small)
+    huge = replace(rule, delta=torch.full_like(rule.delta, scale)).with_strength(100)
+    with pytest.raises(RequestError, match="the weight of plain infinite or NaN") as problem:
+        small.with_rules(huge)
+    assert "\n" not in str(problem.value)
 
 
 # Stacks

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,55 @@ def test_modules_of_ones_own_run_as_they_are():
     stack = nn.Sequential(nn.Linear(6, 12), nn.Unflatten(1, (3, 2, 2)), Doubled(), nn.Conv2d(3, 3, 1))
     generator = from_sequential(seeded(stack))
     torch.testing.assert_close(generator.sample(spec()), stack(draw(spec(), 6)), rtol=0, atol=TOLERANCE)
+
+
+class Levelled(nn.Module):
+    """A module of the caller's own that looks at numbers, and whose `repr` does not say all of it."""
+
+    def __init__(self, level: float = 1.0) -> None:
+        super().__init__()
+        self.level = level
+
+    def forward(self, x: Tensor) -> Tensor:
+        slope = torch.linspace(0, 1, x.shape[-1])
+        return x * slope * (self.level / (1 + float(slope.max())))
+
+
+def own_stack(module: nn.Module) -> nn.Sequential:
+    return seeded(
+        nn.Sequential(nn.Linear(6, 12), nn.Unflatten(1, (3, 2, 2)), module, nn.Conv2d(3, 3, 1), nn.Tanh())
+    )
+
+
+def test_a_module_of_ones_own_may_look_at_numbers():
+    stack = own_stack(Levelled())
+    generator = from_sequential(stack)
+    assert generator.picture_size == (2, 2)
+    torch.testing.assert_close(generator.sample(spec()), stack(draw(spec(), 6)), rtol=0, atol=TOLERANCE)
+
+
+def test_attributes_of_ones_own_modules_are_in_the_fingerprint():
+    prints = [from_sequential(own_stack(Levelled(level))).fingerprint for level in (1.0, 1.0, 9.0)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.1 * torch.randn_like(x)
+
+
+def test_a_stack_that_draws_at_random_is_refused():
+    with pytest.raises(FileError, match="two different pictures of one latent") as problem:
+        from_sequential(own_stack(Noisy()))
+    assert "\n" not in str(problem.value)
+
+
+def test_steps_whose_paths_join_to_one_name_are_refused():
+    stack = nn.Sequential()
+    stack.add_module("a", nn.Sequential(OrderedDict(b_c=nn.Linear(6, 12))))
+    stack.add_module("a_b", nn.Sequential(OrderedDict(c=nn.Unflatten(1, (3, 2, 2)))))
+    with pytest.raises(FileError, match=r"step 'a_b\.c': the name 'a_b_c', as has another step"):
+        from_sequential(stack)
 
 
 @pytest.mark.parametrize(

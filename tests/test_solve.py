@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rewrite_core.errors import Cancelled
+from rewrite_core.errors import Cancelled, RequestError
 from rewrite_core.generators import Generator, from_sequential, open_generator
 from rewrite_core.rules.goal import Goal, copy_paste
 from rewrite_core.rules.low_rank import basis_responses, change, response_moment
@@ -289,6 +289,16 @@ def test_more_unknowns_than_values_wanted_stay_finite(small: Generator, store: S
     found = solve(small, goal, some_directions(small, PLAIN, 10), statistics, SolverSettings(locality=0.0))
     assert found.delta.isfinite().all()
     assert found.loss < 0.01 * found.loss_before
+
+
+def test_more_unknowns_than_memory_holds_are_refused_with_the_rank_that_fits(small: Generator, store: Store):
+    statistics = layer_statistics(small, PLAIN, store=store, samples=100)
+    with pytest.raises(RequestError) as problem:
+        solve(small, goal_at(small, PLAIN), torch.zeros(430, 10), statistics, SolverSettings())
+    assert str(problem.value) == (
+        "rank 430 at plain, which is 34,830 unknowns; expected a rank of at most 429 there. "
+        "Lower the rank, or choose another layer."
+    )
 
 
 def test_a_layer_whose_weight_is_zero_can_be_taught(store: Store):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from dashboard.commands import options
 from dashboard.commands.console import report
 from dashboard.commands.opening import excuse, opened
 from dashboard.commands.output import Output, draw, make_folder
-from rewrite_core.errors import FileError, ModelMismatch, RequestError
+from rewrite_core.errors import FileError, ModelMismatch
 
 if TYPE_CHECKING:
     from dashboard.figures import Width
@@ -66,7 +65,11 @@ def apply(
 
     if out is None and weights is None:
         raise click.UsageError("Nothing to write: give --out, --weights or both.")
-    loaded = [_strengthened(Rule.load(path), strength) for path in rules]
+    if weights:
+        _require_apart(weights, model)
+    loaded = [Rule.load(path) for path in rules]
+    if strength is not None:
+        loaded = [rule.with_strength(strength) for rule in loaded]
     generator = opened(model, loaded[0].provenance.model)
     view = _under(generator, loaded, force)
     files = []
@@ -74,7 +77,7 @@ def apply(
         strips = {"before": generator, "after": view} if pairs else {"": view}
         files += draw(out, strips, LatentSpec(seeds, scheme, truncation), width, quiet)
     if weights:
-        files += _save(view, weights, model)
+        files += _save(view, weights)
     answer = {
         "model": generator.name,
         "fingerprint": view.fingerprint,
@@ -83,14 +86,6 @@ def apply(
     }
     places = " and ".join(str(place) for place in (out and out.path, weights) if place)
     report(answer, f"{', '.join(rule.name for rule in loaded)} on {generator.name}: {places}", as_json)
-
-
-def _strengthened(rule: Rule, strength: float | None) -> Rule:
-    if strength is None:
-        return rule
-    if not math.isfinite(strength):
-        raise RequestError(found=f"strength {strength}", expected="a finite number", remedy="1 is as solved.")
-    return rule.with_strength(strength)
 
 
 def _under(generator: Generator, rules: Sequence[Rule], force: bool) -> Generator:
@@ -108,16 +103,33 @@ def _under(generator: Generator, rules: Sequence[Rule], force: bool) -> Generato
     return generator.with_rules(stack)
 
 
-def _save(view: Generator, folder: Path, model: str | None) -> list[str]:
-    """Write the edited model, never over the one that it was made from."""
-    from rewrite_core.files import write_bytes
+def _require_apart(folder: Path, model: str | None) -> None:
+    """Refuse to write the edited model over `model`, or among the files that ship with Palimpsest.
 
-    if model and folder.exists() and Path(model).exists() and folder.samefile(model):
+    Raises:
+        FileError: saying which.
+    """
+    from rewrite_core import embedded_names
+    from rewrite_core.resources import resource_dir
+
+    held = ""
+    if folder.resolve().is_relative_to(resource_dir("data").resolve()):
+        held = "which belongs to Palimpsest"
+    elif model and model not in embedded_names():  # those are all in `data`
+        source = Path(model).parent if Path(model).is_file() else Path(model)
+        if folder.exists() and source.exists() and folder.samefile(source):
+            held = "which holds the model itself"
+    if held:
         raise FileError(
-            found=f"{folder}, which holds the model itself",
-            expected="another folder for the edited one",
+            found=f"{folder}, {held}",
+            expected="another folder for the edited model",
             remedy="Choose another name.",
         )
+
+
+def _save(view: Generator, folder: Path) -> list[str]:
+    from rewrite_core.files import write_bytes
+
     files = view.files()
     make_folder(folder)
     for name, content in files.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,17 +14,24 @@ import click
 if TYPE_CHECKING:
     from rewrite_core.generators import Progress
 
-__all__ = ["progress", "report", "warn"]
+__all__ = ["printable", "progress", "report", "warn"]
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # every control character but the end of a line
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped as in JSON: a name from a file cannot steer the terminal."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def report(answer: Any, text: str, as_json: bool) -> None:
     """Print the answer: as JSON for a script, or as text for a reader."""
-    click.echo(json.dumps(answer, indent=1, ensure_ascii=False) if as_json else text)
+    click.echo(printable(json.dumps(answer, indent=1, ensure_ascii=False) if as_json else text))
 
 
 def warn(text: str) -> None:
     """Print one line that does not stop the work."""
-    click.echo(f"palimpsest: warning: {text}", err=True)
+    click.echo(printable(f"palimpsest: warning: {text}"), err=True)
 
 
 @contextmanager

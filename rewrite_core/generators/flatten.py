@@ -25,11 +25,18 @@ def flattened(stack: nn.Sequential) -> nn.Sequential:
     """The copy; steps are called by their path in `stack`, ``main.0`` becoming ``main_0``.
 
     Raises:
-        FileError: if what is drawn would depend on the other pictures of a batch.
+        FileError: if two steps would have one name, or pictures would depend on the others of their batch.
     """
     flat = nn.Sequential()
     for path, module in _steps(_copied(stack)):
-        flat.add_module(path.replace(".", "_"), _canonical(_baked(module)))
+        name = path.replace(".", "_")
+        if hasattr(flat, name):
+            raise FileError(
+                found=f"step '{path}': the name '{name}', as has another step or a part of torch",
+                expected="paths that differ with '_' for '.'",
+                remedy="Rename the step.",
+            )
+        flat.add_module(name, _canonical(_baked(module)))
     for name, module in flat.named_modules():
         if getattr(module, "inplace", False):
             module.inplace = False

@@ -125,6 +125,7 @@ class Generator(ABC):
         picture_size: tuple[int, int],
         layers: Sequence[Layer],
         distribution: Distribution = "normal",
+        largest_map: int = 0,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.name = name
@@ -132,6 +133,7 @@ class Generator(ABC):
         self.distribution: Distribution = distribution
         self.picture_size = picture_size
         self.layers: Mapping[str, Layer] = {layer.name: layer for layer in layers}
+        self._largest_map = largest_map  # numbers a picture; 0: no more than the layers' values have
         self._pristine: Generator | None = None
         self.fingerprint = fingerprint(self.family, self.architecture(), dict(self.tensors()))
 
@@ -197,8 +199,9 @@ class Generator(ABC):
 
         Fixed for a generator, because batches of different sizes differ in the last bits (3e-6).
         """
-        sizes = [layer.out_channels * math.prod(layer.value_size) for layer in self.layers.values()]
-        return max(1, min(MICRO_BATCH, LARGEST_MAPS // (4 * max(sizes, default=1))))
+        values = (layer.out_channels * math.prod(layer.value_size) for layer in self.layers.values())
+        largest = max(1, self._largest_map, *values)
+        return max(1, min(MICRO_BATCH, LARGEST_MAPS // (4 * largest)))
 
     @property
     def device(self) -> torch.device:
@@ -291,7 +294,7 @@ class Generator(ABC):
         if not weights:
             return self
         view = copy.copy(self)
-        view._pristine = self.pristine
+        view._pristine, view.name = self.pristine, f"{self.pristine.name}-edited"
         shared = {id(tensor): tensor for tensor in [*self.network.parameters(), *self.network.buffers()]}
         view.network = copy.deepcopy(self.network, shared)
         for layer, weight in weights.items():

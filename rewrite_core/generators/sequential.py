@@ -23,7 +23,7 @@ from rewrite_core.files import require_finite, to_safetensors_bytes
 from rewrite_core.generators.contents import Contents
 from rewrite_core.generators.flatten import flattened
 from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
-from rewrite_core.generators.latents import Distribution, Latents
+from rewrite_core.generators.latents import Distribution, Latents, LatentSpec
 from rewrite_core.generators.shapes import starts_with_convolution, trace
 from rewrite_core.generators.stack import ConvolutionModule, Step, describe
 from rewrite_core.settings import Settings
@@ -31,6 +31,8 @@ from rewrite_core.settings import Settings
 __all__ = ["SequentialGenerator", "StackDescription", "from_sequential", "open_stack", "recognise"]
 
 LARGEST_PICTURE = 4096
+TWO = LatentSpec((0, 1))
+"""What modules that no step describes are tried on."""
 
 Channels = Literal[1, 3]
 
@@ -108,12 +110,24 @@ class SequentialGenerator(Generator):
             distribution=latent.distribution,
             picture_size=(sides[0], sides[1]),
             layers=list(_layers(network, sizes)),
+            largest_map=max(map(math.prod, sizes)),
         )
 
     def architecture(self) -> Mapping[str, Any]:
-        """The steps; a module of no known kind stands by its `repr`."""
-        steps = [_described(name, module) or repr(module) for name, module in self.network.named_children()]
+        """The steps; a module of no known kind stands by its `repr` and by what it makes of two latents."""
+        described = [_described(name, module) for name, module in self.network.named_children()]
+        steps = described if all(described) else self._observed(described)
         return {"latent": self.latent.model_dump(), "output_range": list(self.output_range), "layers": steps}
+
+    @torch.no_grad()
+    def _observed(self, described: Sequence[dict[str, Any] | None]) -> list[Any]:
+        """The descriptions, with [repr, summary] where there is none: a `repr` need not say all."""
+        steps: list[Any] = []
+        x = self._start(self.latents(TWO))
+        for description, module in zip(described, self.network.children(), strict=True):
+            x = module(x)
+            steps.append(description or [repr(module), _summary(x)])
+        return steps
 
     def inputs(self, latents: Latents, layers: Sequence[str]) -> dict[str, LayerInput]:
         """Run the stack, keeping what enters each of `layers`."""
@@ -222,7 +236,7 @@ def from_sequential(
     `output_range` off the last activation (sigmoid: 0 to 1, else -1 to 1), where they are not given.
 
     Raises:
-        FileError: if the stack does not run on such latents, draws no picture, or holds NaN.
+        FileError: if the stack does not run on such latents, draws no picture, draws at random, or holds NaN.
     """
     flat = flattened(stack)
     require_finite(
@@ -230,12 +244,28 @@ def from_sequential(
     )
     last = type(list(flat)[-1]) if len(flat) else nn.Identity
     latent = LatentDescription(dim=latent_dim or _latent_dim(flat, name), distribution=distribution)
-    return SequentialGenerator(
+    generator = SequentialGenerator(
         flat,
         name=name,
         latent=latent,
         output_range=output_range or ((0.0, 1.0) if last is nn.Sigmoid else (-1.0, 1.0)),
     )
+    _require_repeatable(generator)
+    return generator
+
+
+def _require_repeatable(generator: SequentialGenerator) -> None:
+    """A seed must name a picture; only a module that no step describes could draw numbers of its own."""
+    if all(describe(name, module) for name, module in generator.network.named_children()):
+        return
+    latents = generator.latents(TWO)
+    once, again = generator.pictures(latents), generator.pictures(latents)
+    if not torch.allclose(once, again, rtol=0, atol=1e-5, equal_nan=True):
+        raise FileError(
+            found=f"{generator.name}: two different pictures of one latent",
+            expected="a stack that draws the same each time",
+            remedy="Make its random numbers constant, such as buffers.",
+        )
 
 
 def recognise(contents: Contents) -> bool:
@@ -333,6 +363,14 @@ def _latent_dim(network: nn.Sequential, name: str) -> int:
 def _described(name: str, module: nn.Module) -> dict[str, Any] | None:
     step = describe(name, module)
     return step.model_dump(mode="json") if step else None
+
+
+def _summary(x: Tensor) -> list[str]:
+    """A fixed random projection of each sample of [N, …]: few and rounded, to be the same on every machine."""
+    flat = x.detach().flatten(1).cpu().double()  # [N, M]
+    draw = torch.Generator().manual_seed(0)
+    weights = torch.randn(flat.shape[1], generator=draw, dtype=torch.float64)  # [M]
+    return [f"{value:.2e}" for value in (flat @ weights).tolist()]
 
 
 def _stored_transposed(module: nn.Module, key: str) -> bool:

@@ -1,6 +1,7 @@
 """The shapes that a stack of modules passes on, found on torch's meta device, where nothing is computed.
 
-So a file that asks for absurd sizes is refused before it costs anything.
+So a file that asks for absurd sizes is refused before it costs anything. Only a module of the caller's own, which may
+look at numbers, is run where meta tensors are not enough for it; no file holds such a module.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rewrite_core.errors import FileError
-from rewrite_core.generators.stack import ConvolutionModule
+from rewrite_core.generators.stack import ConvolutionModule, describe
 
 __all__ = ["LARGEST_MAP", "starts_with_convolution", "trace"]
 
@@ -33,7 +34,7 @@ def trace(network: nn.Sequential, latent_dim: int, name: str) -> list[tuple[int,
         try:
             if isinstance(module, ConvolutionModule):
                 _check_map(module, x)
-            x = module(x)
+            x = _passed(step, module, network.get_submodule(step), x)
             sizes.append(tuple(x.shape[1:]))
         except Exception as problem:  # whatever a handed-over module raises on the wrong shape
             raise FileError(
@@ -48,6 +49,20 @@ def trace(network: nn.Sequential, latent_dim: int, name: str) -> list[tuple[int,
                 remedy="Check the scales, strides and paddings.",
             )
     return sizes
+
+
+@torch.no_grad()
+def _passed(step: str, ghost: nn.Module, module: nn.Module, x: Tensor) -> Tensor:
+    """What a step makes of `x`, on the meta device."""
+    try:
+        made: Tensor = ghost(x)
+        if made.is_meta:
+            return made
+    except Exception:  # of its own: it may need numbers, or make tensors on a device of its choice
+        if describe(step, module) is not None:
+            raise
+    made = module(torch.randn(x.shape))
+    return made.to("meta")
 
 
 def _check_map(module: ConvolutionModule, x: Tensor) -> None:

@@ -4,6 +4,9 @@ The loader builds tensors, plain containers and numbers, and refuses everything 
 tensors of its top dictionary and of the dictionaries in it, under joined names: ``{"g_ema": {"input.input": …}}`` gives
 ``g_ema.input.input``. Optimiser states, step counts and arguments lie deeper or are no tensors, and are left out.
 
+Before anything is loaded, its pickle is walked, as text: a tuple that unfolds to more than a tensor ever needs is
+refused. A kilobyte can hold one of 2^100 elements (each refers twice to the one before), and hashing it would not end.
+
 A file on disk in the present (zip) format is mapped, not read: only what is copied later is ever loaded, so the
 generator of a training checkpoint costs no more than its own size. Files from before torch 1.6 are read whole.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import pickle
+import pickletools
 import re
 import threading
 import zipfile
@@ -31,6 +35,9 @@ __all__ = ["read_torch"]
 # Training scripts store their parsed arguments beside the weights: an object of attributes, without behaviour.
 _HARMLESS: list[Any] = [argparse.Namespace]
 _OLD_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
+_OLD_PICKLES = 5  # magic number, protocol, system, objects, storage keys; then the numbers
+LARGEST_TUPLE = 256
+"""Elements of a tuple, with those of the tuples in it. A tensor takes about 20: its storage, size and strides."""
 _loading = threading.Lock()  # the list of what is harmless is the process's own, and put back after each file
 
 
@@ -59,11 +66,13 @@ def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> dict[str
 def _loaded(source: Path | bytes, what: str) -> Any:
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         start = file.read(len(_OLD_START))
-        zipped = zipfile.is_zipfile(file)
+        zipped = start.startswith(b"PK\3\4")  # what torch goes by
         if zipped:
             _require_stored(file, what)
         elif start != _OLD_START:
             raise ValueError("of no known format")
+        file.seek(0)
+        _require_small_tuples(file, zipped, what)
         file.seek(0)
         mapped = zipped and isinstance(source, Path)
         with _loading, torch.serialization.safe_globals(_HARMLESS):
@@ -85,13 +94,80 @@ def _require_stored(file: IO[bytes], what: str) -> None:
         )
 
 
+def _require_small_tuples(file: IO[bytes], zipped: bool, what: str) -> None:
+    pickles = io.BytesIO(torch._C.PyTorchFileReader(file).get_record("data.pkl")) if zipped else file
+    for _ in range(1 if zipped else _OLD_PICKLES):
+        if not _has_small_tuples(pickles):
+            raise FileError(
+                found=f"{what} holds more than tensors (tuples in tuples)",
+                expected="a file of tensors",
+                remedy="Save the network's state_dict() alone.",
+            )
+
+
+# The operations of a pickle that torch's loader knows, with what each takes off the stack; None: down to the last mark.
+_TUPLES: dict[str, int | None] = {"TUPLE": None, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_CALLS: dict[str, int | None] = {"REDUCE": 2, "NEWOBJ": 2}
+_FILLS: dict[str, int | None] = {"APPEND": 1, "APPENDS": None, "SETITEM": 2, "SETITEMS": None, "BUILD": 1}
+_PLAIN: dict[str, int | None] = dict.fromkeys(
+    ("NONE", "NEWFALSE", "NEWTRUE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "GLOBAL",
+     "SHORT_BINSTRING", "EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET"),
+    0,
+)  # fmt: skip
+_TAKEN = {**_TUPLES, **_CALLS, **_FILLS, **_PLAIN, "BINPERSID": 1}
+
+
+def _has_small_tuples(file: IO[bytes]) -> bool:
+    """Follow one pickle with the size of each value in place of the value, in linear time; functions have size 0.
+
+    At an operation that torch's loader does not know it stops, as will the loader.
+    """
+    stack: list[int] = []
+    marks: list[int] = []
+    memo: dict[Any, int] = {}
+    for operation, argument, _ in pickletools.genops(file):
+        match operation.name:
+            case "MARK":
+                marks.append(len(stack))
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case name if name in _TAKEN:
+                count = _TAKEN[name]
+                start = marks.pop() if count is None else len(stack) - count
+                values, stack[start:] = stack[start:], []
+                size = _size(name, values)
+                if size > LARGEST_TUPLE or (name in _CALLS and values[0] != 0):
+                    return False  # a call of anything but a function: the loader would spell it out
+                if name not in _FILLS:
+                    stack.append(size)
+            case "PROTO" | "STOP":
+                pass
+            case _:
+                break
+    return True
+
+
+def _size(operation: str, values: list[int]) -> int:
+    """Of what an operation makes of values of these sizes."""
+    if operation in _TUPLES or operation in _CALLS:
+        return 1 + sum(max(1, value) for value in values)
+    return 0 if operation == "GLOBAL" else 1
+
+
 def _tensors(loaded: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
-    for name, value in loaded.items():
-        inner = value if isinstance(value, Mapping) else {}
-        leaves = [(str(name), value), *((f"{name}.{key}", leaf) for key, leaf in inner.items())]
+    for name, value in _named(loaded):
+        inner = _named(value) if isinstance(value, Mapping) else []
+        leaves = [(name, value), *((f"{name}.{key}", leaf) for key, leaf in inner)]
         for path, leaf in leaves:
             if isinstance(leaf, Tensor) and leaf.layout is torch.strided and leaf.device.type == "cpu":
                 yield path, leaf
+
+
+def _named(values: Mapping[Any, Any]) -> list[tuple[str, Any]]:
+    """What has a text for its key; numbers and tuples stand for no tensor of a network."""
+    return [(key, value) for key, value in values.items() if isinstance(key, str)]
 
 
 def _refused(what: str, problem: Exception) -> FileError:

@@ -32,7 +32,7 @@ from pydantic import InstanceOf
 
 from rewrite_core.errors import LayerError, MaskError, RequestError
 from rewrite_core.files import read_json, write_bytes
-from rewrite_core.generators.latents import LAST_SEED
+from rewrite_core.generators.latents import LAST_ROW, LAST_SEED
 from rewrite_core.pictures import MASK_PIXELS, Mask
 from rewrite_core.rules.settings import EditSettings, LatentSettings
 
@@ -83,20 +83,19 @@ class EditRequest(EditSettings):
         if not isinstance(data, Mapping):
             raise _wrong(what, data, "an object with object, paste and key")
         _check_keys(data, what)
-        regions = _Regions(what)
+        ours = data.get(_OURS)
+        settings = _settings(ours, f"{what}: {_OURS}")
+        regions = _Regions(what, LAST_ROW if settings.latents.scheme == "rows" else LAST_SEED)
         paste, key = regions.one(data.get("paste"), "paste"), regions.many(data.get("key"), "key")
-        if data.get(_OURS) is not None:
-            settings, protect = _read_ours(data[_OURS], regions)
-        else:
-            settings, protect = EditSettings(latents=LatentSettings(scheme="rows")), ()
-            key = (paste,) if paste and data.get("key") is None else key
+        if ours is None and data.get("key") is None:
+            key = (paste,) if paste else ()
         return cls(
             **dict(settings),
             object=regions.one(data.get("object"), "object"),
             paste=paste,
             key=key,
             query=regions.one(data.get("query"), "query"),
-            protect=protect,
+            protect=regions.many(ours.get("protect"), f"{_OURS}.protect") if ours else (),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,10 +167,10 @@ class EditRequest(EditSettings):
 
 
 class _Regions:
-    """Reads the painted regions of one file, which share a limit of pixels."""
+    """Reads the painted regions of one file, which share the last picture's number and a limit of pixels."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, what: str, last: int) -> None:
+        self.what, self.last = what, last
         self.pixels_left = TOTAL_PIXELS
 
     def one(self, entry: Any, field: str) -> Painted | None:
@@ -187,7 +186,7 @@ class _Regions:
     def _read(self, entry: Any, where: str) -> Painted:
         match entry:
             case [image, str(url)]:
-                painted = Painted(_image_number(image, where), _mask(url, where))
+                painted = Painted(self._image_number(image, where), _mask(url, where))
             case _:
                 raise _wrong(where, entry, "[picture number, PNG data URL]")
         self.pixels_left -= painted.mask.pixels.size
@@ -198,6 +197,11 @@ class _Regions:
                 remedy="Use smaller masks.",
             )
         return painted
+
+    def _image_number(self, image: Any, where: str) -> int:
+        if type(image) is not int or not 0 <= image <= self.last:
+            raise _wrong(f"{where}.0", image, f"a picture number from 0 to {self.last}")
+        return image
 
 
 def _check_keys(data: Any, what: str) -> None:
@@ -210,11 +214,18 @@ def _check_keys(data: Any, what: str) -> None:
                 expected=f"only {', '.join((*_PUBLISHED, _OURS))}",
                 remedy="Check that it is an edit, and remove that key.",
             )
+    if all(value is None for value in data.values()):
+        raise RequestError(
+            found=f"{what}: nothing painted and no settings",
+            expected=f"at least one of {', '.join((*_PUBLISHED, _OURS))}",
+            remedy="Check that it is an edit.",
+        )
 
 
-def _read_ours(ours: Any, regions: _Regions) -> tuple[EditSettings, tuple[Painted, ...]]:
-    """What a file of ours says besides the published keys; its version must be one that we know."""
-    where = f"{regions.what}: {_OURS}"
+def _settings(ours: Any, where: str) -> EditSettings:
+    """The settings in a file of ours, whose version must be one that we know; without them it is a published one."""
+    if ours is None:
+        return EditSettings(latents=LatentSettings(scheme="rows"))
     if not isinstance(ours, dict):
         raise _wrong(where, ours, "an object")
     version = ours.get("version")
@@ -227,13 +238,7 @@ def _read_ours(ours: Any, regions: _Regions) -> tuple[EditSettings, tuple[Painte
             remedy="Update Palimpsest to open it.",
         )
     settings = {name: value for name, value in ours.items() if name not in ("version", "protect")}
-    return EditSettings.parse(settings, where), regions.many(ours.get("protect"), f"{_OURS}.protect")
-
-
-def _image_number(image: Any, where: str) -> int:
-    if type(image) is not int or not 0 <= image <= LAST_SEED:
-        raise _wrong(f"{where}.0", image, f"a picture number from 0 to {LAST_SEED}")
-    return image
+    return EditSettings.parse(settings, where)
 
 
 def _mask(url: str, where: str) -> Mask:

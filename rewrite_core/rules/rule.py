@@ -11,7 +11,6 @@ made for and how; it is refused on another generator unless `Rule.adopted_by` sa
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -36,6 +35,9 @@ from rewrite_core.settings import Settings
 
 __all__ = ["Entry", "Provenance", "Rule", "RuleStack", "versions"]
 
+STRONGEST = 100
+"""The greatest strength, either way."""
+
 
 class Provenance(Settings):
     """Where a rule comes from: enough to make it again."""
@@ -45,7 +47,7 @@ class Provenance(Settings):
     fingerprint: str
     layer: str
     name: str = ""
-    strength: float = 1.0
+    strength: float = Field(default=1.0, ge=-STRONGEST, le=STRONGEST)
     beneath: tuple[str, ...] = ()
     """Digests of the rules that were on when this one was made."""
     request: dict[str, Any] | None = None
@@ -100,11 +102,13 @@ class Rule:
         """The same rule, stronger or weaker.
 
         Raises:
-            RequestError: if `strength` is no finite number.
+            RequestError: if `strength` is out of range or no number.
         """
-        if not math.isfinite(strength):
+        if not -STRONGEST <= strength <= STRONGEST:
             raise RequestError(
-                found=f"strength {strength}", expected="a finite number", remedy="1 is the rule as solved."
+                found=f"strength {strength}",
+                expected=f"a number from -{STRONGEST} to {STRONGEST}",
+                remedy="1 is the rule as solved.",
             )
         return self._described(strength=float(strength))
 
@@ -217,6 +221,7 @@ class RuleStack:
 
         Raises:
             ModelMismatch, LayerError: if a rule was not made for `generator`.
+            RequestError: if a weight becomes too large for float32.
         """
         pristine = generator.pristine
         weights: dict[str, Tensor] = {}  # summed in float64: opposite rules cancel exactly
@@ -224,7 +229,7 @@ class RuleStack:
             rule.check(pristine)
             base = weights.get(rule.layer, pristine.weight(rule.layer).double())
             weights[rule.layer] = base + rule.change().to(base)
-        return {layer: weight.float() for layer, weight in weights.items()}
+        return {layer: _finite(weight.float(), layer) for layer, weight in weights.items()}
 
     def push(self, rule: Rule) -> RuleStack:
         """With `rule` on top."""
@@ -269,6 +274,16 @@ class RuleStack:
 
     def _then(self, entries: tuple[Entry, ...]) -> RuleStack:
         return self if entries == self.entries else RuleStack(entries, (*self.past, self.entries), ())
+
+
+def _finite(weight: Tensor, layer: str) -> Tensor:
+    if not weight.isfinite().all():
+        raise RequestError(
+            found=f"rules that make the weight of {layer} infinite or NaN",
+            expected="a change that float32 can hold",
+            remedy="Lower their strength, or switch them off.",
+        )
+    return weight
 
 
 def versions() -> dict[str, str]:

@@ -44,9 +44,9 @@ class EditSettings(Settings):
     model: ModelRef | None = None
     latents: LatentSettings = LatentSettings()
     layer: str | None = None
-    rank: int = Field(default=1, ge=1)
+    rank: int = Field(default=1, ge=1, le=4096)
     operation: Literal["paste", "erase"] = "paste"
-    erase_units: int = Field(default=30, ge=1)
+    erase_units: int = Field(default=30, ge=1, le=65_536)
     """How many key units `erase` silences."""
     direction: ContextSettings = ContextSettings()
     solver: SolverSettings = SolverSettings()

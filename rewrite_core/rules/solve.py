@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 from torch.autograd import grad
 
-from rewrite_core.errors import Cancelled
+from rewrite_core.errors import Cancelled, RequestError
 from rewrite_core.generators import Generator, Progress
 from rewrite_core.rules.elsewhere import Elsewhere, Energy, elsewhere, energy_of
 from rewrite_core.rules.goal import Goal
@@ -54,6 +54,8 @@ ROUNDING = 1e-6
 """A rise of the objective below this share is not one: channels that have arrived must not hold up the others."""
 ENOUGH = 1e-3
 """Stop when a step at the smallest ε lowers the objective by less than this share."""
+CURVATURE_BYTES = 1 << 30
+"""The curvature [O, B, B], float64, takes at most this much memory."""
 
 
 @dataclass(frozen=True)
@@ -190,10 +192,14 @@ def solve(
     """Solve for Λ along `directions` [R, C]; `statistics` of the layer tell what else it draws.
 
     `progress(iteration, settings.iterations)` may raise `Cancelled`: the best Λ so far is returned.
+
+    Raises:
+        RequestError: if there are too many unknowns to hold their curvature.
     """
     started = time.perf_counter()
     layer = generator.layer(goal.at.layer)
     shape = (layer.out_channels, len(directions), *layer.convolution.kernel)
+    _require_room(layer.name, shape)
     problem = _prepare(generator, goal, directions, statistics, settings.locality)
     flat, iterations, stopped = _minimise(problem, shape, settings.iterations, progress)
     delta = flat.reshape(shape)
@@ -213,6 +219,18 @@ def loss_of(generator: Generator, goal: Goal, weight: Tensor) -> float:
     top, left, bottom, right = goal.box
     off = (goal.wanted - generator.values(goal.at, weight))[..., top:bottom, left:right]
     return float(off.abs().mean())
+
+
+def _require_room(layer: str, shape: tuple[int, ...]) -> None:
+    """Check that the curvature [O, B, B] of Λ [O, R, kh, kw] fits into memory."""
+    channels, rank, *taps = shape
+    most = math.isqrt(CURVATURE_BYTES // (8 * channels)) // math.prod(taps)
+    if rank > most:
+        raise RequestError(
+            found=f"rank {rank} at {layer}, which is {math.prod(shape):,} unknowns",
+            expected=f"a rank of at most {most} there",
+            remedy="Lower the rank, or choose another layer.",
+        )
 
 
 @torch.no_grad()
