@@ -16,7 +16,7 @@ from dashboard.text import plain
 from rewrite_core.generators import Generator
 from rewrite_core.rules.rule import Rule
 
-__all__ = ["model_zip", "save_menu"]
+__all__ = ["command", "model_zip", "rule_files", "save_menu", "weights_download"]
 
 FORMATS = {"PNG": "image/png", "SVG": "image/svg+xml", "PDF": "application/pdf"}
 
@@ -35,16 +35,17 @@ def save_menu(session: Session, seeds: tuple[int, ...]) -> None:
             label = f"Rule “{plain(rule.name)}”"
             st.download_button(label, rule.to_bytes(), name, on_click="ignore", key=f"save-rule-{index}")
         _figure(session, seeds)
-        if st.toggle("Edited weights", key="save-weights"):
-            view = session.edited()
-            st.download_button(
-                "Model folder (zip)",
-                model_zip(view.fingerprint, view),
-                f"{view.name}.zip",
-                on_click="ignore",
-            )
+        weights_download(session, "Edited weights", key="save-weights")
         st.caption("The pairs from a terminal, with the files above")
         st.code(command(session, seeds), language="bash", wrap_lines=True)
+
+
+def weights_download(session: Session, label: str, key: str) -> None:
+    """A toggle, and behind it the edited weights as a model folder: packing them takes a moment."""
+    if st.toggle(label, key=key):
+        view = session.edited()
+        content = model_zip(view.fingerprint, view)
+        st.download_button("Model folder (zip)", content, f"{view.name}.zip", on_click="ignore")
 
 
 def command(session: Session, seeds: tuple[int, ...]) -> str:

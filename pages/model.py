@@ -12,7 +12,7 @@ from dashboard.described import layer_rows
 from dashboard.errors import shown
 from dashboard.gallery import Picture, gallery, range_box
 from dashboard.opening import offered_models, open_path, open_upload, paths_allowed
-from dashboard.saving import model_zip
+from dashboard.saving import weights_download
 from dashboard.session import Session, drawn, embedded, session
 from dashboard.text import plain
 from rewrite_core.generators import Generator, LatentSpec, embedded_folder, embedded_names
@@ -123,10 +123,8 @@ def architecture(generator: Generator) -> None:
 
 def export(visitor: Session) -> None:
     """The weights with the rules in them."""
-    if visitor.rules.active and st.toggle("Export with rules", key="export"):
-        view = visitor.edited()
-        content = model_zip(view.fingerprint, view)
-        st.download_button("Model folder (zip)", content, f"{view.name}.zip", on_click="ignore")
+    if visitor.rules.active:
+        weights_download(visitor, "Export with rules", key="export")
 
 
 def page(visitor: Session) -> None:

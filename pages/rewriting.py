@@ -149,26 +149,29 @@ def pairs(visitor: Session) -> tuple[int, ...]:
     seeds = range_box("Fresh pictures", key="fresh", default="1000-1023")
     if not visitor.rules.active:
         st.caption("No rule is on: paint an edit and press Try, or load an example.")
-    before, after = visitor.pictures(seeds), visitor.pictures(seeds, edited=True)
-    shown_pairs = [Picture(*pair) for pair in zip(seeds, before, after, strict=True)]
-    gallery(shown_pairs, key="pairs", size=96, view="pair")
+    gallery(before_after(visitor, seeds), key="pairs", size=96, view="pair")
     return seeds
 
 
 def all_pictures(visitor: Session) -> tuple[int, ...]:
     """The gallery under the rules, each picture beside its original."""
     seeds = range_box("Pictures", key="gallery-seeds", default="0-63")
-    before, after = visitor.pictures(seeds), visitor.pictures(seeds, edited=True)
-    shown_pictures = [Picture(*pair) for pair in zip(seeds, before, after, strict=True)]
-    visitor.select(gallery(shown_pictures, key="gallery", selected=visitor.selected, size=96, view="after"))
+    pictures = before_after(visitor, seeds)
+    visitor.select(gallery(pictures, key="gallery", selected=visitor.selected, size=96, view="after"))
     return seeds
+
+
+def before_after(visitor: Session, seeds: tuple[int, ...]) -> list[Picture]:
+    """Pictures without the rules, each with what the rules make of it."""
+    before, after = visitor.pictures(seeds), visitor.pictures(seeds, edited=True)
+    return [Picture(*pair) for pair in zip(seeds, before, after, strict=True)]
 
 
 def found(visitor: Session, matches: Matches) -> None:
     """The pictures that show the context most, with where they show it."""
     st.caption(f"The {TOP} of {len(matches.spec):,} pictures that match the context best, best first.")
     shows = st.segmented_control("Overlay", ("outline", "heat", "none"), default="outline", key="overlay")
-    seeds, level, high = tuple(matches.top(TOP)), matches.level(), float(matches.heat.max())
+    seeds, level, high = tuple(matches.top(TOP)), matches.outline, float(matches.heat.max())
     pictures = []
     images = drawn(replace(matches.spec, seeds=seeds), visitor.generator)
     for seed, image in zip(seeds, enlarge(images, visitor.enlargement), strict=True):

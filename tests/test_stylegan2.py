@@ -26,10 +26,10 @@ from rewrite_core.generators import (
     open_source,
 )
 from rewrite_core.generators.contents import Contents
-from rewrite_core.generators.generator import Layer, LayerInput
-from rewrite_core.generators.latents import Latents
+from rewrite_core.generators.generator import LayerInput
 from rewrite_core.generators.stylegan2 import open_stylegan2
 from rewrite_core.generators.stylegan2_network import upsampled
+from rewrite_core.rules.published import PublishedNoise
 from rewrite_core.rules.rule import Provenance
 
 ROOT = Path(__file__).parents[1]
@@ -38,17 +38,6 @@ CHECKPOINT = REFERENCE / "small_stylegan2.pt"
 LAYERS = [f"layer{number}" for number in range(2, 11)]
 TOLERANCE = 3e-6  # of the published arrays
 BATCHES = 1e-5  # between batches of different sizes
-
-
-class PublishedNoise:
-    """The original's: drawn anew for every call from the batch's shape alone."""
-
-    kind = "published"
-
-    def __call__(self, layer: Layer, latents: Latents) -> Tensor:
-        height, width = layer.value_size
-        rows = np.random.RandomState(0).randn(len(latents), height * width)
-        return torch.from_numpy(rows.astype(np.float32)).reshape(-1, 1, height, width)
 
 
 @pytest.fixture(scope="module")

@@ -106,10 +106,9 @@ def generator_for(request: EditRequest, model: str | None, force: bool) -> tuple
 
 
 def _found(edit: str) -> Path:
-    from rewrite_core import embedded_names
-    from rewrite_core.rules.examples import example_edits
+    from rewrite_core.rules.examples import all_examples
 
-    examples = {name: path for model in embedded_names() for name, path in example_edits(model).items()}
+    examples = all_examples()
     if edit not in examples and not Path(edit).exists():
         raise FileError(
             found=f"no edit '{edit}'",

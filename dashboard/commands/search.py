@@ -58,7 +58,7 @@ def search(
         "model": generator.name,
         "fingerprint": generator.fingerprint,
         "layer": layer,
-        "level": found.level(),
+        "level": found.outline,
         "matches": [{"seed": seed, "score": score} for seed, score in best],
         "files": [str(out.path)] if out else [],
     }
@@ -99,7 +99,7 @@ def _draw(
     with progress("Drawing", quiet) as advance:
         spec = LatentSpec.of(seeds, found.spec.scheme, found.spec.truncation)
         pictures = generator.draw(spec, advance)
-    level = found.level()
+    level = found.outline
     shown = [
         overlay_heat(picture, found.of(seed), level) for seed, picture in zip(seeds, pictures, strict=True)
     ]

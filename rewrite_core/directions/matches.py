@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -30,6 +31,11 @@ class Matches:
     def level(self, quantile: float = OUTLINE) -> float:
         """The exact quantile of the heat over all positions of all pictures."""
         return level(self.heat, quantile)
+
+    @cached_property
+    def outline(self) -> float:
+        """The level that overlays outline, found once: a page asks for it in every run."""
+        return self.level()
 
     def of(self, seed: int) -> Tensor:
         """The heat map [h, w] of one picture."""

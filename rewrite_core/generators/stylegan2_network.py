@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rewrite_core.generators.convolution import Convolution
+from rewrite_core.generators.generator import EPSILON
 
 __all__ = ["Shape", "StyleGAN2Network", "StyledConvolution", "ToRGB", "blurred", "upsampled"]
 
-EPSILON = 1e-8
 SLOPE = 0.2
 MAPPING_RATE = 0.01
 

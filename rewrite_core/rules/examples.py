@@ -8,7 +8,7 @@ from rewrite_core.errors import RequestError
 from rewrite_core.generators import embedded_folder, embedded_names
 from rewrite_core.rules.request import EditRequest
 
-__all__ = ["example_edit", "example_edits"]
+__all__ = ["all_examples", "example_edit", "example_edits"]
 
 
 def example_edits(model: str) -> dict[str, Path]:
@@ -18,13 +18,18 @@ def example_edits(model: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted((embedded_folder(model) / "edits").glob("*.json"))}
 
 
+def all_examples() -> dict[str, Path]:
+    """Name → file of every example that ships, whichever embedded generator it is for."""
+    return {name: path for model in embedded_names() for name, path in example_edits(model).items()}
+
+
 def example_edit(name: str) -> EditRequest:
     """The example called `name`, whichever embedded generator it is for.
 
     Raises:
         RequestError: listing the examples there are.
     """
-    found = {name: path for model in embedded_names() for name, path in example_edits(model).items()}
+    found = all_examples()
     if name not in found:
         raise RequestError(
             found=f"no example '{name}'", expected=f"one of {', '.join(found)}", remedy="Choose one of these."

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from rewrite_core.generators import Generator
+from rewrite_core.generators import MICRO_BATCH, Generator
 
 __all__ = ["basis_responses", "change", "response_moment"]
 
@@ -33,7 +33,7 @@ def response_moment(generator: Generator, layer: str, sample: Tensor, directions
     """Second moment [B, B] of the basis responses over every output position of the keys `sample` [M, C, h, w]."""
     size = len(directions) * math.prod(generator.layer(layer).convolution.kernel)
     moment, positions = torch.zeros(size, size, dtype=torch.float64, device=sample.device), 0
-    for keys in torch.split(sample, 25):
+    for keys in torch.split(sample, MICRO_BATCH):
         basis = basis_responses(generator, layer, keys, directions).double()  # [N, B, H, W]
         basis = basis.transpose(0, 1).flatten(1)  # [B, N·H·W]
         moment, positions = moment + basis @ basis.T, positions + basis.shape[1]

@@ -19,14 +19,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rewrite_core.generators import Generator, Latents, LatentSpec, Layer, LayerInput, StyleGAN2Generator
+from rewrite_core.generators import (
+    EPSILON,
+    Generator,
+    Latents,
+    LatentSpec,
+    Layer,
+    LayerInput,
+    StyleGAN2Generator,
+)
 from rewrite_core.rules.published.settings import Split
 
 __all__ = ["PublishedNoise", "as_published", "batches", "drawn", "memory_keys", "published_noise"]
 
 BATCH = 10
 """Pictures drawn together while statistics are gathered: it decides their noise."""
-EPSILON = 1e-8
 
 
 def published_noise(count: int, size: tuple[int, int]) -> Tensor:
