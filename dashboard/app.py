@@ -9,6 +9,7 @@ import streamlit as st
 import torch
 
 from dashboard.canvas import enter_page
+from dashboard.running import running_line
 from dashboard.session import session
 from dashboard.sidebar import sidebar
 from dashboard.solving import warm_up
@@ -19,10 +20,11 @@ __all__ = ["PAGES", "main"]
 PAGES = (
     ("model.py", "Model", ":material/deployed_code:"),
     ("rewriting.py", "Rewriting", ":material/history_edu:"),
+    ("service.py", "Service", ":material/dns:"),
 )
 """One line a page: file below pages/, title, icon. The second one is where a visitor arrives."""
 
-ARRIVAL = "rewriting.py"
+ARRIVAL, JOBS = "rewriting.py", "service.py"
 
 ROOM = ".stMainBlockContainer { padding: 2.6rem 2rem 3rem; }"
 """Streamlit's wide layout leaves a quarter of a laptop's screen empty, which no theme setting changes."""
@@ -34,13 +36,17 @@ def main() -> None:
     st.html(f"<style>{ROOM}</style>")
     _prepare()
     folder = resource_dir("pages")
-    pages = [
-        st.Page(folder / file, title=title, icon=icon, default=file == ARRIVAL) for file, title, icon in PAGES
-    ]
-    page = st.navigation(pages)
-    sidebar(session())
+    pages = {
+        file: st.Page(folder / file, title=title, icon=icon, default=file == ARRIVAL)
+        for file, title, icon in PAGES
+    }
+    page = st.navigation(list(pages.values()))
+    line = sidebar(session())
     enter_page(page.title)
     page.run()
+    if page.title != pages[JOBS].title:
+        with line:  # after the page, which may have started a job
+            running_line(session(), pages[JOBS])
 
 
 @st.cache_resource(show_spinner=False)

@@ -21,11 +21,12 @@ from dashboard.commands.options import example
 from dashboard.commands.run import run
 from dashboard.commands.sample import sample
 from dashboard.commands.search import search
+from dashboard.commands.stats import stats
 from rewrite_core.errors import PalimpsestError
 
 __all__ = ["main"]
 
-COMMANDS = (run, models, sample, edit, search, apply)
+COMMANDS = (run, models, sample, edit, search, apply, stats)
 
 
 class _Failure(click.ClickException):

@@ -16,16 +16,21 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from dashboard.budget import Budget
-from dashboard.progress import Job
 from rewrite_core.directions.matches import Matches
-from rewrite_core.generators import Generator, LatentSpec, Progress, embedded_names, open_generator
+from rewrite_core.generators import Generator, LatentSpec, embedded_names, open_generator
+from rewrite_core.jobs import Job, Progress
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rewrite import Edit, check_model
 from rewrite_core.rules.rule import Rule, RuleStack
 from rewrite_core.rules.settings import ModelRef
-from rewrite_core.statistics import LayerStatistics, layer_statistics
+from rewrite_core.statistics import LayerStatistics, SecondMoment, default_store, layer_statistics
+from rewrite_core.statistics.layer import SAMPLES
+from rewrite_core.statistics.service import Service
 
-__all__ = ["Session", "drawn", "embedded", "session", "statistics_of"]
+__all__ = ["THE_APP", "Session", "drawn", "embedded", "service", "session", "statistics_of"]
+
+THE_APP = "the app"
+"""Who asks for statistics that no visitor has asked for."""
 
 
 @dataclass
@@ -214,7 +219,21 @@ def drawn(spec: LatentSpec, generator: Generator) -> NDArray[np.uint8]:
     return _drawn.get((generator.fingerprint, spec), lambda: generator.draw(spec))
 
 
-def statistics_of(generator: Generator, layer: str, progress: Progress | None = None) -> LayerStatistics:
+@st.cache_resource(show_spinner=False)
+def service() -> Service:
+    """The statistics service of this process."""
+    return Service(default_store())
+
+
+def statistics_of(
+    generator: Generator, layer: str, progress: Progress | None = None, *, visitor: str = THE_APP
+) -> LayerStatistics:
     """Statistics of a layer, kept for all visitors; called from a job's thread."""
-    key = (generator.pristine.fingerprint, layer)
-    return _gathered.get(key, lambda: layer_statistics(generator, layer, progress=progress))
+    pristine = generator.pristine
+
+    def gathered() -> LayerStatistics:
+        spec = LatentSpec.of(range(SAMPLES))
+        moment = service().fetch(pristine, layer, spec, SecondMoment(), visitor=visitor, progress=progress)
+        return layer_statistics(pristine, layer, moment=moment)
+
+    return _gathered.get((pristine.fingerprint, layer), gathered)

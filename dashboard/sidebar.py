@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.binding import bound
 from dashboard.session import Session
@@ -12,10 +13,11 @@ from rewrite_core.rules.rule import Entry, RuleStack
 __all__ = ["layer_choice", "sidebar"]
 
 
-def sidebar(session: Session) -> None:
-    """Draw it; call it once a run, before the page."""
+def sidebar(session: Session) -> DeltaGenerator:
+    """Draw it; call it once a run, before the page. What comes back is the place for a line about jobs."""
     generator = session.generator
     with st.sidebar:
+        line = st.container(key="jobs-running")
         st.markdown(f"**{plain(generator.name)}**")
         st.caption(f"{generator.family} · {generator.resolution} px · {generator.device.type}")
         if session.draft.latents.scheme == "rows":
@@ -26,6 +28,7 @@ def sidebar(session: Session) -> None:
             st.caption("None kept yet. Every page draws with the rules listed here.")
         for index, entry in enumerate(session.stack.entries):
             _entry(session, index, entry)
+    return line
 
 
 def _rows(session: Session) -> None:

@@ -6,7 +6,8 @@ from dashboard.progress import jobs
 from dashboard.session import Session, statistics_of
 from rewrite_core.directions.matches import Matches, matches
 from rewrite_core.errors import RequestError
-from rewrite_core.generators import Generator, LatentSpec, Progress
+from rewrite_core.generators import Generator, LatentSpec
+from rewrite_core.jobs import Progress
 from rewrite_core.rules.examples import example_edits
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rewrite import Edit, completed, direction_of, rewrite
@@ -42,16 +43,17 @@ def try_edit(session: Session) -> None:
     if session.solving:
         session.solving.cancel()
     request = completed(session.request(), session.generator)
-    generator, title, beneath = session.generator, session.title, session.stack.active
+    generator, visitor = session.generator, session.visitor
+    title, beneath = session.title, session.stack.active
     session.tried = request
 
     def work(progress: Progress) -> Edit:
-        statistics = statistics_of(generator, str(request.layer), progress)
+        statistics = statistics_of(generator, str(request.layer), progress, visitor=visitor)
         return rewrite(
             generator, request, statistics=statistics, name=title, beneath=beneath, progress=progress
         )
 
-    session.solving = jobs().submit(session.visitor, "Solving", work)
+    session.solving = jobs().submit(visitor, "Solving", work)
 
 
 def resolve(session: Session) -> None:
@@ -66,15 +68,16 @@ def search(session: Session) -> None:
     Raises:
         RequestError: if there is no context.
     """
-    request, generator, layer = session.request(), session.generator, session.layer
+    request, visitor = session.request(), session.visitor
+    generator, layer = session.generator, session.layer
     request.painted("key")
     spec = LatentSpec.of(range(SEARCHED), request.latents.scheme, request.latents.truncation)
 
     def work(progress: Progress) -> Matches:
-        statistics = statistics_of(generator, layer, progress)
+        statistics = statistics_of(generator, layer, progress, visitor=visitor)
         direction = direction_of(generator, request, statistics)
         return matches(generator, layer, direction.vectors[0], spec, progress)
 
     if session.searching:
         session.searching.cancel()
-    session.searching = jobs().submit(session.visitor, "Searching", work)
+    session.searching = jobs().submit(visitor, "Searching", work)

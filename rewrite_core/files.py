@@ -32,6 +32,7 @@ from rewrite_core.errors import FileError
 __all__ = [
     "read_bytes",
     "read_json",
+    "read_metadata",
     "read_safetensors",
     "require_finite",
     "require_size",
@@ -43,6 +44,7 @@ __all__ = [
 
 JSON_LIMIT = 32 * 2**20
 SAFETENSORS_LIMIT = 4 * 2**30
+HEADER_LIMIT = 100 * 2**20  # what safetensors itself allows
 
 # What else turns up under a `.safetensors` name, by its first bytes.
 _UNSAFE = {b"\x80": "a Python pickle", b"PK": "a zip archive, as torch.save and numpy write them"}
@@ -101,6 +103,26 @@ def read_safetensors(
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as problem:
         raise _not_safetensors(data, what, problem) from None
     return tensors, dict(_header(data).get("__metadata__", {}))
+
+
+def read_metadata(path: Path, *, what: str) -> dict[str, str]:
+    """The metadata of a safetensors file; its tensors are not read.
+
+    Raises:
+        FileError: there is no such file, it cannot be read, or it does not start as safetensors does.
+    """
+    _file_size(path, what)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > HEADER_LIMIT:
+                raise ValueError(f"a header of {length:,} bytes")
+            header = json.loads(file.read(length))
+        return {str(name): str(text) for name, text in dict(header["__metadata__"]).items()}
+    except OSError as problem:
+        raise _unreadable(path, what, problem.strerror) from None
+    except (KeyError, TypeError, ValueError, RecursionError) as problem:
+        raise _not_safetensors(b"", what, problem) from None
 
 
 def to_safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

@@ -15,6 +15,7 @@ import torch
 from rewrite_core.errors import FileError
 from rewrite_core.files import (
     read_json,
+    read_metadata,
     read_safetensors,
     require_finite,
     to_safetensors_bytes,
@@ -178,6 +179,64 @@ def test_numbers_that_are_not_finite_are_found(value, wrong, dtype):
 def test_finite_tensors_of_every_kind_pass():
     kinds = [torch.int8, torch.int64, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64]
     require_finite({str(kind): torch.zeros(3).to(kind) for kind in kinds}, "model")
+
+
+# Metadata alone
+
+
+def test_metadata_is_read_without_the_tensors(tmp_path):
+    path = tmp_path / "hat.safetensors"
+    write_safetensors(path, TENSORS, METADATA)
+    whole = path.read_bytes()
+    assert read_metadata(path, what="hat") == METADATA
+    path.write_bytes(whole[: 8 + int.from_bytes(whole[:8], "little")])  # the header alone
+    assert read_metadata(path, what="hat") == METADATA
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)  # a sparse terabyte
+    assert read_metadata(path, what="hat") == METADATA
+
+
+HOSTILE_HEADERS = {
+    "empty": b"",
+    "three bytes": b"abc",
+    "a length of 2^63": (1 << 63).to_bytes(8, "little") + b"{}",
+    "a length beyond the end": (99 << 20).to_bytes(8, "little") + b"{}",
+    "no JSON": crafted(b"{nonsense"),
+    "no text": crafted(b"\xff\xfe\xfd"),
+    "a list": crafted(b"[1]"),
+    "no metadata": crafted({"total": {}}),
+    "metadata that is a text": crafted({"__metadata__": "rank"}),
+    "metadata that is null": crafted({"__metadata__": None}),
+    "metadata that is a list": crafted({"__metadata__": [1, 2]}),
+    "nested deeply": crafted(b'{"__metadata__":' + b"[" * 200_000),
+    "an endless number": crafted(b'{"__metadata__":' + b"9" * 5000 + b"}"),
+    "a pickle": pickle.dumps({"rank": 1}),
+}
+
+
+@pytest.mark.parametrize("which", HOSTILE_HEADERS)
+def test_a_hostile_header_is_refused_in_one_line(which, tmp_path):
+    path = tmp_path / "hat.safetensors"
+    path.write_bytes(HOSTILE_HEADERS[which])
+    with pytest.raises(FileError, match=r"^hat is ") as refused:
+        read_metadata(path, what="hat")
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+def test_metadata_values_are_always_text(tmp_path):
+    path = tmp_path / "hat.safetensors"
+    path.write_bytes(crafted({"__metadata__": {"rank": 1, "deep": {"er": None}}}))
+    assert read_metadata(path, what="hat") == {"rank": "1", "deep": "{'er': None}"}
+
+
+def test_metadata_of_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("missing", "pipe", "loop", "", "x" * 300, "a\0b"):
+        with pytest.raises(FileError, match=r"^hat cannot be read from ") as refused:
+            read_metadata(tmp_path / name, what="hat")
+        assert "\n" not in str(refused.value)
 
 
 # JSON

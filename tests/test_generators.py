@@ -69,6 +69,20 @@ def test_fewer_pictures_are_drawn_at_a_time_where_any_step_makes_large_maps():
         assert open_generator(name).micro_batch == MICRO_BATCH
 
 
+def test_the_largest_map_is_that_of_any_step_not_of_layers_alone():
+    steps = [nn.Linear(4, 12), nn.Unflatten(1, (3, 2, 2)), nn.Conv2d(3, 5, 1)]
+    assert from_sequential(nn.Sequential(*steps, nn.Conv2d(5, 3, 1))).largest_map == 5 * 2 * 2
+    larger = from_sequential(nn.Sequential(*steps, nn.Upsample(scale_factor=8), nn.Conv2d(5, 3, 1, 2)))
+    assert larger.largest_map == 5 * 16 * 16
+    for name in embedded_names():
+        generator = open_generator(name)
+        values = (
+            layer.out_channels * layer.value_size[0] * layer.value_size[1]
+            for layer in generator.layers.values()
+        )
+        assert generator.largest_map >= max(values)
+
+
 def test_a_picture_is_the_same_in_another_process(anime: Generator, tmp_path: Path):
     script = (
         "import sys, torch; from rewrite_core import LatentSpec, open_generator\n"
@@ -262,3 +276,29 @@ def test_visitors_who_draw_at_once_never_see_each_others_rules(small: Generator)
     for visitor in visitors:
         visitor.join()
     assert not leaks
+
+
+# Devices
+
+
+def test_a_generator_is_itself_where_it_is(small: Generator):
+    assert small.on(torch.device("cpu")) is small
+
+
+def test_on_another_device_is_a_copy_and_this_one_stays(small: Generator):
+    """Torch's device `meta` holds shapes without numbers, and is there on every machine."""
+    meta = torch.device("meta")
+    view = small.with_rules(some_rule(small))
+    for generator in (small, view):
+        before = {name: tensor.clone() for name, tensor in generator.tensors()}
+        moved = generator.on(meta)
+        assert moved.device == meta
+        assert moved.pristine.device == meta
+        assert type(moved) is type(generator)
+        assert (moved.fingerprint, moved.name) == (generator.fingerprint, generator.name)
+        assert moved.latents(spec(2)).z.device == meta
+        assert moved.pictures(moved.latents(spec(2))).shape == (2, 3, 16, 16)
+        assert generator.device == generator.pristine.device == torch.device("cpu")
+        assert all(torch.equal(tensor, before[name]) for name, tensor in generator.tensors())
+    assert view.on(meta).pristine.fingerprint == small.fingerprint
+    assert small.on(meta).pristine.fingerprint == small.fingerprint

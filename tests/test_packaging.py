@@ -23,7 +23,7 @@ PACKAGES = ("rewrite_core", "dissect", "dashboard")
 # A room may import itself and the rooms before it.
 ROOMS = ("rewrite_core", "dissect", "dashboard", "pages")
 CORE_ROOMS = ("generators", "statistics", "memory", "directions", "rules")
-CORE_LEAVES = {"errors", "files", "pictures", "resources", "settings"}
+CORE_LEAVES = {"errors", "files", "jobs", "pictures", "resources", "settings"}
 
 
 def run_python(code: str, *path: Path, cwd: Path) -> str:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from dashboard.budget import Budget
-from dashboard.progress import Job
 from dashboard.saving import command, rule_files
 from dashboard.session import Session
 from rewrite_core import EditRequest, example_edit, open_generator, rewrite
 from rewrite_core.errors import ModelMismatch
+from rewrite_core.jobs import Job
 from rewrite_core.rules.rewrite import Edit
 
 
@@ -64,7 +64,7 @@ def test_undo_redo_and_revert_lose_no_trial(visitor: Session, edit: Edit):
 def test_what_the_visitor_decides_is_not_overruled_by_a_solve_under_way(
     visitor: Session, edit: Edit, act: str
 ):
-    job: Job[Edit] = Job("visitor", "Solving")
+    job: Job[Edit] = Job("Solving", ("visitor",))
     visitor.trial, visitor.solving = edit, job
     visitor.keep("Blue eyes") if act == "keep" else getattr(visitor, act)()
     assert job.cancelling

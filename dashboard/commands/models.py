@@ -9,6 +9,7 @@ import click
 
 from dashboard.commands.console import report
 from dashboard.commands.options import as_json, example
+from dashboard.commands.table import table
 from dashboard.described import layer_rows
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _text(model: dict[str, Any]) -> str:
     head = f"{model['name']}  ({model['family']}, {model['resolution']} px, latent {model['latent_dim']})"
     edits = [f"example edits: {', '.join(model['edits'])}"] if model["edits"] else []
     rows = [_row(layer, model["default_layer"]) for layer in model["layers"]]
-    return "\n".join([head, f"fingerprint {model['fingerprint']}", *edits, *_table([HEADER, *rows])])
+    return "\n".join([head, f"fingerprint {model['fingerprint']}", *edits, *table([HEADER, *rows])])
 
 
 def _row(layer: dict[str, Any], default: str) -> Sequence[str]:
@@ -65,10 +66,3 @@ def _row(layer: dict[str, Any], default: str) -> Sequence[str]:
 
 def _size(size: tuple[int, int]) -> str:
     return f"{size[0]}×{size[1]}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with their cells aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    return ["  " + "  ".join(cells).rstrip() for cells in padded]

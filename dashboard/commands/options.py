@@ -10,9 +10,11 @@ import click
 
 from dashboard.commands.output import Output, require_folder, require_place
 from dashboard.ranges import parse_ranges
+from dashboard.sizes import parse_size
 
 __all__ = [
     "as_json",
+    "device",
     "example",
     "force",
     "model",
@@ -21,6 +23,7 @@ __all__ = [
     "quiet",
     "scheme",
     "seeds",
+    "size",
     "truncation",
     "width",
 ]
@@ -43,6 +46,13 @@ scheme = click.option(
     default="seed",
     show_default=True,
     help="A number is a seed, or a row of the one matrix that published edits count in.",
+)
+device = click.option(
+    "--device",
+    metavar="DEVICE",
+    default="auto",
+    show_default=True,
+    help="cpu, cuda, cuda:N, or auto: every GPU that there is, else the processors.",
 )
 width = click.option(
     "--width",
@@ -87,6 +97,15 @@ def place(name: str, meaning: str, *, folder: bool = False) -> Decorator:
     kind = click.Path(path_type=Path)
     metavar = "FOLDER" if folder else "FILE"
     return click.option(name, type=kind, metavar=metavar, callback=checked, help=meaning)
+
+
+def size(name: str, meaning: str) -> Decorator:
+    """An amount of bytes, such as ``500MB``."""
+
+    def counted(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+        return None if text is None else parse_size(text)
+
+    return click.option(name, metavar="SIZE", callback=counted, help=meaning)
 
 
 def example(*lines: str) -> str:

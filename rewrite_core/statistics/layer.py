@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rewrite_core.errors import RequestError
 from rewrite_core.generators import EPSILON, Generator, LatentSpec, LayerInput, Progress
 from rewrite_core.generators.generator import joined
+from rewrite_core.statistics.gather import fetch
 from rewrite_core.statistics.second_moment import SecondMoment
-from rewrite_core.statistics.store import Store, default_store
+from rewrite_core.statistics.store import Store
 
 __all__ = ["SAMPLES", "LayerStatistics", "layer_statistics"]
 
@@ -54,9 +54,10 @@ def layer_statistics(
     *,
     store: Store | None = None,
     samples: int = SAMPLES,
+    moment: SecondMoment | None = None,
     progress: Progress | None = None,
 ) -> LayerStatistics:
-    """Gather them, the second moment from `store` (the default one if not given) or by a sweep that is then stored.
+    """Gather them; the second moment, unless it is given, from `store` (the default one if not given) or by a sweep.
 
     Raises:
         LayerError: if there is no such layer.
@@ -64,13 +65,10 @@ def layer_statistics(
         Cancelled: from `progress`.
     """
     found = generator.layer(layer)
-    if samples < 1:
-        raise RequestError(
-            found=f"{samples} samples", expected="at least 1", remedy="1,000 is a sound number."
-        )
     pristine = generator.pristine
-    spec = LatentSpec.of(range(samples))
-    moment = (store or default_store()).fetch(pristine, layer, spec, SecondMoment(), progress).matrix
+    if moment is None:
+        spec = LatentSpec.of(range(samples))
+        moment = fetch(pristine, layer, spec, SecondMoment(), store=store, progress=progress)
     size = 4 * found.in_channels * found.key_size[0] * found.key_size[1]
     count = min(samples, SAMPLED_PICTURES, max(1, SAMPLED_BYTES // size))
     weight, power = pristine.weight(layer), 0.0
@@ -88,7 +86,7 @@ def layer_statistics(
     return LayerStatistics(
         layer,
         pristine.fingerprint,
-        moment,
+        moment.matrix,
         sample=joined(parts),
         responses=torch.cat(responses)
         if responses

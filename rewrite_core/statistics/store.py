@@ -1,12 +1,14 @@
-"""Statistics on disk, named by everything they depend on.
+"""Statistics on disk, named by everything they depend on (`rewrite_core.statistics.key`).
 
-A result's name is the SHA-256 of its *key*: the generator's fingerprint and family, layer, latent spec, micro-batch,
-statistic, its parameters and the version of its code, dtype and kind of device. So a stale answer cannot be served;
-there is no invalidation. Files are safetensors with the key and a checksum in the header, written beside their place
-and renamed into it. A damaged or foreign file is set aside (``….damaged``) and the statistic computed again.
+A file is safetensors with the key and a checksum in its header, written beside its place and renamed into it, so
+that several processes share a folder safely. A damaged or foreign file is set aside (``….damaged``) and the
+statistic computed again; one written by a newer release has another name and is left alone.
+
+    statistics/<name>.safetensors           results
+    statistics/partial/<name>/…             finished blocks of results under way (`rewrite_core.statistics.ledger`)
 
 The folder follows the platform's convention, or ``PALIMPSEST_CACHE``. Under it lies a read-only layer in ``data/``, so
-that the embedded generators start warm.
+that the embedded generators start warm. The folder is held under a size by deleting what was used least recently.
 """
 
 from __future__ import annotations
@@ -15,158 +17,295 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import platformdirs
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
-from rewrite_core.errors import FileError
-from rewrite_core.files import read_safetensors, write_safetensors
-from rewrite_core.generators import (
-    Generator,
-    LatentSpec,
-    Progress,
-    embedded_folder,
-    embedded_names,
-)
+from rewrite_core.errors import FileError, RequestError
+from rewrite_core.files import read_metadata, read_safetensors, write_safetensors
+from rewrite_core.generators import embedded_folder, embedded_names
+from rewrite_core.statistics.key import FORMAT, Key, canonical, name_of
 from rewrite_core.statistics.statistic import Statistic
-from rewrite_core.statistics.sweep import sweep
 
-__all__ = ["Store", "default_store", "key_of"]
+__all__ = ["LIMIT_BYTES", "Entry", "Store", "default_store", "read_checked", "write_checked"]
 
 S = TypeVar("S", bound=Statistic)
 log = logging.getLogger(__name__)
 
-PATIENCE = 0.2
-"""Seconds between two looks at whether another process has finished."""
+LIMIT_BYTES = 20 * 10**9
+"""What a folder may hold, unless ``PALIMPSEST_CACHE_LIMIT`` (in GB) says otherwise."""
 
 
-def key_of(generator: Generator, layer: str, spec: LatentSpec, statistic: Statistic) -> dict[str, Any]:
-    """Everything that the statistic of these samples depends on, as JSON values."""
-    return {
-        "fingerprint": generator.fingerprint,
-        "family": generator.family,
-        "layer": layer,
-        "seeds": _compact(spec.seeds),
-        "scheme": spec.scheme,
-        "truncation": spec.truncation,
-        "micro_batch": generator.micro_batch,
-        "statistic": statistic.kind,
-        "version": statistic.version,
-        "parameters": dict(statistic.parameters()),
-        "dtype": "float32",
-        "device": generator.device.type,
-    }
+@dataclass(frozen=True)
+class Entry:
+    """One file of a store, as its header tells.
+
+    Attributes:
+        name: its file's name without the ending.
+        key: what the statistic depends on; empty where the header cannot be read.
+        bytes: its size.
+        used: when it was last written or read, in seconds since 1970.
+        shipped: whether it lies in a read-only folder that came with an embedded generator.
+        problem: why it cannot be served, in a few words; empty where nothing is known against it.
+    """
+
+    path: Path
+    name: str
+    key: Key
+    bytes: int
+    used: float
+    shipped: bool = False
+    problem: str = ""
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples it is over; None where the key does not say."""
+        seeds = self.key.get("seeds")
+        if isinstance(seeds, list):
+            return len(seeds)
+        run = re.fullmatch(r"(\d+)\.\.(\d+)", str(seeds))
+        return int(run[2]) - int(run[1]) + 1 if run else None
 
 
 class Store:
     """A folder of statistics, over read-only folders looked at when it has no answer."""
 
-    def __init__(self, folder: Path, beneath: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, beneath: tuple[Path, ...] = (), *, limit_bytes: int = LIMIT_BYTES
+    ) -> None:
         self.folder = folder
         self.beneath = beneath
+        self.limit_bytes = limit_bytes
 
-    def get(self, key: Mapping[str, Any], empty: S) -> S | None:
+    @property
+    def partial(self) -> Path:
+        """Where the finished blocks of results under way lie."""
+        return self.folder / "partial"
+
+    def get(self, key: Key, empty: S) -> S | None:
         """The stored statistic of this key, or None; `empty` says of which kind and parameters."""
-        name = _name(key)
-        for folder in (self.folder, *self.beneath):
-            path = folder / name
-            if path.exists():
-                try:
-                    return empty.restore(_checked(path, key))
-                except (FileError, KeyError, ValueError) as problem:
-                    self._set_aside(path, problem)
+        name = f"{name_of(key)}.safetensors"
+        if (found := read_checked(self.folder / name, key, empty)) is not None:
+            with suppress(OSError):  # a read-only folder
+                os.utime(self.folder / name)
+            return found
+        for folder in self.beneath:
+            if (found := read_checked(folder / name, key, empty, set_aside=False)) is not None:
+                return found
         return None
 
-    def put(self, key: Mapping[str, Any], statistic: Statistic) -> Path:
-        """Store `statistic` under `key`; whole or not at all.
+    def put(self, key: Key, statistic: Statistic) -> Path:
+        """Store `statistic` under `key`, whole or not at all, and make room for it if need be.
 
         Raises:
             FileError: if the disk is full or the folder cannot be written.
         """
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in statistic.state().items()}
-        path = self.folder / _name(key)
+        self.make(self.folder)
+        path = self.folder / f"{name_of(key)}.safetensors"
+        write_checked(path, key, statistic)
+        self.prune(self.limit_bytes, keep=path)
+        return path
+
+    def make(self, folder: Path) -> None:
+        """Make a folder of the store.
+
+        Raises:
+            FileError: if it cannot be made.
+        """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise FileError(
-                found=f"cache folder {self.folder}: {problem.strerror}",
+                found=f"cache folder {folder}: {problem.strerror}",
                 expected="a folder that can be written",
                 remedy="Set PALIMPSEST_CACHE to another folder.",
             ) from None
-        write_safetensors(path, tensors, {"key": _canonical(key), "checksum": _checksum(tensors)})
-        return path
 
-    def fetch(
-        self, generator: Generator, layer: str, spec: LatentSpec, empty: S, progress: Progress | None = None
-    ) -> S:
-        """The statistic `empty` of `layer` over `spec`: from disk, or computed now and stored.
+    # What there is.
 
-        Processes that ask for the same one at the same time wait for the first. If it cannot be stored, it is served
-        all the same and the reason is logged.
+    def entries(self, *, shipped: bool = True) -> list[Entry]:
+        """Every result, most recently used first; only headers are read."""
+        folders = [(self.folder, False), *((folder, True) for folder in self.beneath if shipped)]
+        found = [
+            entry
+            for folder, read_only in folders
+            for path in sorted(folder.glob("*.safetensors"))
+            if (entry := _entry(path, read_only))
+        ]
+        return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+    def blocks(self) -> list[Entry]:
+        """The finished blocks of results under way; each belongs to the key that its folder is named after."""
+        return [
+            _block(entry) for folder in sorted(self.partial.glob("*/")) for entry in Store(folder).entries()
+        ]
+
+    def find(self, start: str) -> Entry:
+        """The one result whose name starts with `start`.
 
         Raises:
-            LayerError: if there is no such layer.
-            Cancelled: from `progress`, which is called while waiting, too.
+            RequestError: if there is none, or more than one.
         """
-        generator.layer(layer)
-        key = key_of(generator, layer, spec, empty)
-        if (found := self.get(key, empty)) is not None:
-            return found
-        with self._lock(key, lambda: progress(0, len(spec)) if progress else None):
-            if (found := self.get(key, empty)) is not None:
-                return found
-            result = sweep(generator, spec, {layer: [empty]}, progress)[layer][0]
-            assert isinstance(result, type(empty))
-            try:
-                self.put(key, result)
-            except FileError as problem:
-                log.warning("statistic not stored: %s", problem)
-            return result
+        found = [entry for entry in self.entries() if entry.name.startswith(start)]
+        if len({entry.name for entry in found}) != 1:
+            raise RequestError(
+                found=f"{len(found)} stored statistics whose name starts with '{start}'",
+                expected="exactly one",
+                remedy="`palimpsest stats list` shows their names.",
+            )
+        return found[0]
 
-    @contextmanager
-    def _lock(self, key: Mapping[str, Any], waiting: Callable[[], None]) -> Iterator[None]:
-        """Held by one process and thread at a time; `waiting` is called every `PATIENCE` seconds until then."""
-        path = self.folder / f"{_name(key)}.lock"
+    def verify(self, entry: Entry) -> str:
+        """Read the whole file: what is wrong with it, in a few words, or nothing."""
+        if entry.problem:
+            return entry.problem
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        except OSError:  # where nothing can be stored, there is nothing to wait for
-            yield
-            return
-        lock = FileLock(path, timeout=PATIENCE)
-        while not lock.is_locked:
-            try:
-                lock.acquire()
-            except Timeout:
-                waiting()
-        try:
-            yield
-        finally:
-            lock.release()
+            _checked(entry.path, entry.key)
+        except FileError as problem:
+            return problem.found
+        return ""
 
-    def _set_aside(self, path: Path, problem: Exception) -> None:
-        log.warning("%s is set aside and computed again: %s", path, problem)
-        if path.parent == self.folder:
-            with suppress(OSError):  # the folder is read-only, or another process was first
-                path.replace(path.with_suffix(".damaged"))
+    def delete(self, entry: Entry) -> None:
+        """Delete one result.
+
+        Raises:
+            RequestError: if it came with an embedded generator.
+            FileError: if it cannot be deleted.
+        """
+        if entry.shipped:
+            raise RequestError(
+                found=f"{entry.name}, which came with an embedded generator",
+                expected="a result of this machine",
+                remedy="It takes no room in the cache.",
+            )
+        try:
+            entry.path.unlink(missing_ok=True)
+        except OSError as problem:
+            raise FileError(
+                found=f"{entry.path} cannot be deleted ({problem.strerror})",
+                expected="a folder that can be written",
+                remedy="Check its permissions.",
+            ) from None
+
+    def size(self) -> int:
+        """Bytes of everything in the folder: results, blocks under way, and what was set aside."""
+        return sum(size for _, size, _ in _files(self.folder))
+
+    def prune(self, limit_bytes: int, keep: Path | None = None, *, dry_run: bool = False) -> list[Path]:
+        """Delete what was used least recently until the folder holds at most `limit_bytes`; says what went.
+
+        With `dry_run` it only says what would go.
+
+        What was set aside as damaged goes first. Blocks of a pass that has been idle for a day, and files that a
+        process left half written, count as old; those of one under way stay. `keep` stays whatever its size.
+        """
+        files = _files(self.folder)
+        total, gone = sum(size for _, size, _ in files), []
+        idle = time.time() - 86_400
+        files.sort(key=lambda file: (file[0].suffix != ".damaged", file[2]))
+        for path, size, used in files:
+            if total <= limit_bytes:
+                break
+            under_way = used > idle and (self.partial in path.parents or path.suffix == ".tmp")
+            if path == keep or under_way or path.suffix not in (".damaged", ".safetensors", ".tmp"):
+                continue
+            with suppress(OSError):  # another process was first
+                if not dry_run:
+                    path.unlink()
+                gone.append(path)
+                total -= size
+        return gone
+
+    def clear(self) -> None:
+        """Delete everything in the folder (which may be a link), shipped statistics excepted."""
+        folder = self.folder.resolve()
+        shutil.rmtree(folder, ignore_errors=True)
+        if self.folder.is_symlink():
+            self.make(folder)
 
 
 def default_store() -> Store:
-    """The user's cache over the statistics that ship with the embedded generators."""
+    """The user's cache over the statistics that ship with the embedded generators.
+
+    Raises:
+        RequestError: if ``PALIMPSEST_CACHE_LIMIT`` is not a number.
+    """
     folder = os.environ.get("PALIMPSEST_CACHE") or platformdirs.user_cache_dir("palimpsest", appauthor=False)
     shipped = tuple(embedded_folder(name) / "statistics" for name in embedded_names())
-    return Store(Path(folder) / "statistics", shipped)
+    return Store(Path(folder) / "statistics", shipped, limit_bytes=_limit())
 
 
-def _checked(path: Path, key: Mapping[str, Any]) -> dict[str, Tensor]:
+def _limit() -> int:
+    text = os.environ.get("PALIMPSEST_CACHE_LIMIT") or ""
+    try:
+        limit = float(text) * 1e9 if text else LIMIT_BYTES
+    except ValueError:
+        limit = -1
+    if not 0 <= limit < 1e18:
+        raise RequestError(
+            found=f"PALIMPSEST_CACHE_LIMIT={text}",
+            expected="a number of GB, such as 20",
+            remedy="Correct the variable, or unset it.",
+        )
+    return int(limit)
+
+
+# Files with a key and a checksum
+
+
+def write_checked(path: Path, key: Key, statistic: Statistic) -> None:
+    """Write `statistic` with its key and a checksum in the header.
+
+    Raises:
+        FileError: if the disk is full or the folder cannot be written.
+    """
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in statistic.state().items()}
+    write_safetensors(path, tensors, {"key": canonical(key), "checksum": _checksum(tensors)})
+
+
+def read_checked(path: Path, key: Key, empty: S, *, set_aside: bool = True) -> S | None:
+    """The statistic in `path`, or None: there is no such file, or it cannot be read, is damaged or of another key.
+
+    A damaged or foreign file is set aside; one that merely cannot be read (permissions, too many open files) is not.
+    """
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as problem:
+        log.warning("%s cannot be read: %s", path, getattr(problem, "strerror", None) or problem)
+        return None
+    try:
+        return empty.restore(_checked(path, key))
+    except (FileError, KeyError, ValueError, TypeError, RuntimeError) as problem:
+        if set_aside:
+            _set_aside(path, problem)
+        else:
+            log.warning("%s is not used: %s", path, problem)
+        return None
+
+
+def _set_aside(path: Path, problem: Exception) -> None:
+    if path.exists():  # else another process was first to set it aside or to delete it
+        reason = " ".join(str(problem).split())
+        log.warning("%s is set aside and computed again: %s", path, reason)
+        with suppress(OSError):  # the folder is read-only
+            path.replace(path.with_suffix(".damaged"))
+
+
+def _checked(path: Path, key: Key) -> dict[str, Tensor]:
     tensors, header = read_safetensors(path, what=path.name)
-    if header.get("key") != _canonical(key):
+    if header.get("key") != canonical(key):
         raise FileError(
             found=f"{path.name}: another key", expected="the key in its name", remedy="It is recomputed."
         )
@@ -177,24 +316,51 @@ def _checked(path: Path, key: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _canonical(key: Mapping[str, Any]) -> str:
-    return json.dumps(key, sort_keys=True, separators=(",", ":"))
-
-
-def _name(key: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical(key).encode()).hexdigest()[:32] + ".safetensors"
-
-
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _compact(seeds: tuple[int, ...]) -> list[int] | str:
-    """A run of seeds as ``first..last``, which keeps keys short."""
-    if len(seeds) > 2 and seeds == tuple(range(seeds[0], seeds[0] + len(seeds))):
-        return f"{seeds[0]}..{seeds[-1]}"
-    return list(seeds)
+def _entry(path: Path, shipped: bool) -> Entry | None:
+    """What the header of `path` tells; None if the file is gone by now."""
+    try:
+        there = path.stat()
+    except OSError:
+        return None
+    key, problem = _key_in(path)
+    return Entry(path, path.stem, key, there.st_size, there.st_mtime, shipped, problem)
+
+
+def _block(entry: Entry) -> Entry:
+    whole = {name: value for name, value in entry.key.items() if name != "blocks"}
+    return replace(entry, problem="") if whole and name_of(whole) == entry.path.parent.name else entry
+
+
+def _key_in(path: Path) -> tuple[dict[str, Any], str]:
+    try:
+        header = read_metadata(path, what=path.name)
+        key = json.loads(header["key"])
+        name = name_of(key)
+    except (FileError, KeyError, ValueError, RecursionError):
+        return {}, "not a statistic, or damaged"
+    if not isinstance(key, dict):
+        return {}, "not a statistic, or damaged"
+    written = key.get("format")
+    if isinstance(written, int) and written > FORMAT:
+        return key, f"written by a newer release (format {written})"
+    return key, "" if name == path.stem else "written by another release, or renamed"
+
+
+def _files(folder: Path) -> list[tuple[Path, int, float]]:
+    """Every file below `folder` with its size and when it was last used."""
+    found = []
+    for parent, _, names in os.walk(folder):  # passes over what is deleted meanwhile
+        for path in (Path(parent, name) for name in names):
+            with suppress(OSError):
+                there = path.lstat()
+                found.append((path, there.st_size, there.st_mtime))
+    return found
