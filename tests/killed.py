@@ -11,12 +11,14 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 import torch
@@ -68,13 +70,25 @@ def drawn_in(folder: Path) -> int:
     return sum(map(int, path.read_text().split())) if path.exists() else 0
 
 
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Without a main module: a process would run its file again, and a test of a page leaves the page's there."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 class _Process:
     """A process and the pipe to it; as a context it is killed at the end."""
 
     def __init__(self, work: Callable[..., None], *arguments: object) -> None:
         self.pipe, theirs = _processes.Pipe()
         self.process = _processes.Process(target=work, args=(theirs, *arguments), daemon=True)
-        self.process.start()
+        with _no_main():
+            self.process.start()
         theirs.close()
 
     def __enter__(self) -> Self:
