@@ -133,7 +133,9 @@ def random_stylegan2(resolution: int) -> StyleGAN2Generator:
     """A StyleGAN2 of published widths with seeded random weights."""
     draw = torch.Generator().manual_seed(0)
     widths = tuple(width for size, width in WIDTHS.items() if size <= resolution)
-    shape = Shape(style_dim=512, depth=8, channels=widths, taps=4, stored_noise=True, average=True)
+    shape = Shape(
+        style_dim=512, depth=8, channels=widths, taps=4, picture_taps=4, stored_noise=True, average=True
+    )
     network = StyleGAN2Network(shape)
     blur = torch.outer(*[torch.tensor([1.0, 3.0, 3.0, 1.0])] * 2) / 16  # sums to 4
     with torch.no_grad():

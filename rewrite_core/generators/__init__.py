@@ -1,6 +1,7 @@
 """Generators, and how each family becomes one."""
 
 from rewrite_core.generators.checkpoint import embedded_folder, embedded_names, open_generator, open_source
+from rewrite_core.generators.export import FORMS, Form, export, exported
 from rewrite_core.generators.generator import (
     EPSILON,
     MICRO_BATCH,
@@ -19,8 +20,10 @@ from rewrite_core.generators.stylegan2 import StyleGAN2Generator
 
 __all__ = [
     "EPSILON",
+    "FORMS",
     "MICRO_BATCH",
     "Box",
+    "Form",
     "Generator",
     "LatentSpec",
     "Latents",
@@ -36,6 +39,8 @@ __all__ = [
     "StyleGAN2Generator",
     "embedded_folder",
     "embedded_names",
+    "export",
+    "exported",
     "from_sequential",
     "open_generator",
     "open_source",

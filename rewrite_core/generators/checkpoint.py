@@ -7,16 +7,14 @@ opener, and one line in `FAMILIES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import read_json, read_safetensors
 from rewrite_core.generators import proggan, sequential, stylegan2
-from rewrite_core.generators.contents import Contents
+from rewrite_core.generators.contents import Contents, Stored
 from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.source import Source
 from rewrite_core.generators.torchfile import read_torch
@@ -25,6 +23,7 @@ from rewrite_core.resources import resource_dir
 __all__ = ["FAMILIES", "Family", "embedded_folder", "embedded_names", "open_generator", "open_source"]
 
 DEFAULT = "anime64-dcgan"
+WEIGHTS = "model.safetensors"
 LARGEST_FILE = 4 << 30
 """Bytes. A training checkpoint of a 1024-pixel StyleGAN2, optimisers included, has about a third of it."""
 
@@ -97,27 +96,30 @@ def _decoded(source: Source) -> Contents:
     """What the files hold: the description, if there is one, and the tensors of the one file that has them."""
     described = "model.json" in source.names
     files = [name for name in source.names if Path(name).suffix.lower() in READERS]
-    if not described and len(files) != 1:
+    if described and (WEIGHTS in files or len(files) != 1):
+        files = [WEIGHTS]
+    if len(files) != 1:
         raise FileError(
             found=f"{source.name}: {', '.join(files[:5] or source.names[:5]) or 'no files'}",
             expected="model.json with model.safetensors, or one .safetensors, .pt or .pth file",
             remedy="Choose one model's files.",
         )
-    file = "model.safetensors" if described else files[0]
+    (file,) = files
     weights = file if file == source.name else f"{source.name}/{file}"
     content = source.read(file)
     description = None
     if described:
         description = read_json(source.read("model.json"), what=f"{source.name}/model.json")
-    tensors = READERS[Path(file).suffix.lower()](content, weights)
-    return Contents(source.name if described else Path(file).stem, weights, tensors, description)
+    stored = READERS[Path(file).suffix.lower()](content, weights)
+    name = source.name if described else Path(file).stem
+    return Contents(name, weights, stored.tensors, description, stored.nested)
 
 
-def _safetensors(content: Path | bytes, what: str) -> Mapping[str, Tensor]:
-    return read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0]
+def _safetensors(content: Path | bytes, what: str) -> Stored:
+    return Stored(read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0])
 
 
-def _torch_save(content: Path | bytes, what: str) -> Mapping[str, Tensor]:
+def _torch_save(content: Path | bytes, what: str) -> Stored:
     return read_torch(content, what=what, limit_bytes=LARGEST_FILE)
 
 

@@ -5,8 +5,9 @@ The door (`checkpoint.py`) decodes; a family sees names and tensors, whatever ki
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -14,11 +15,35 @@ from torch import Tensor, nn
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import require_finite
+from rewrite_core.generators.layout import Layout, Place
 
-__all__ = ["LARGEST_NETWORK", "Contents", "extent", "fill"]
+__all__ = ["LARGEST_NETWORK", "Contents", "PREFIXES", "Stored", "extent", "fill"]
+
+PREFIXES = (
+    "g_ema.module.",
+    "g_ema.",
+    "state_dict.module.",
+    "state_dict.",
+    "g.module.",
+    "g.",
+    "module.",
+    "",
+)
+"""What may stand before a generator's tensors: a key of a checkpoint, ``module.`` of `torch.nn.DataParallel`.
+
+An averaged generator comes before the one in training.
+"""
 
 LARGEST_NETWORK = 2 << 30
 """Bytes of float32 weights. A tensor may claim more numbers than its file holds, by strides of 0."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The tensors of one file, by name; `nested` are the dictionaries that some of them were in."""
+
+    tensors: Mapping[str, Tensor]
+    nested: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -31,12 +56,19 @@ class Contents:
         tensors: by name; nested dictionaries are joined with a dot (``g_ema.conv1.conv.weight``). They may lie in the
             file itself: `floats` copies.
         description: the decoded ``model.json``, None without one.
+        nested: names of the dictionaries that some tensors were in.
     """
 
     name: str
     weights: str
     tensors: Mapping[str, Tensor]
     description: Any = None
+    nested: frozenset[str] = frozenset()
+
+    @property
+    def suffix(self) -> str:
+        """Of the file with the tensors: ``.pt``."""
+        return PurePath(self.weights).suffix.lower()
 
     @property
     def schema(self) -> str:
@@ -44,16 +76,43 @@ class Contents:
         named = self.description.get("schema", "") if isinstance(self.description, Mapping) else ""
         return str(named).partition("/")[0]
 
-    def floats(self, prefix: str = "") -> dict[str, Tensor]:
-        """Float32 copies of the floating point tensors whose names start with `prefix`, which is taken off.
+    def prefix(self, sign: str) -> str | None:
+        """The first of `PREFIXES` under which there is a tensor called `sign`; None if there is none."""
+        return next((prefix for prefix in PREFIXES if prefix + sign in self.tensors), None)
+
+    def under(self, prefix: str) -> dict[str, str]:
+        """The tensors whose names start with `prefix`: name without it → name."""
+        return {name.removeprefix(prefix): name for name in self.tensors if name.startswith(prefix)}
+
+    def called(self, names: Mapping[str, str]) -> Contents:
+        """Only the tensors that `names` lists, new name → name in the file."""
+        return replace(self, tensors={ours: self.tensors[theirs] for ours, theirs in names.items()})
+
+    def layout(self, names: Mapping[str, str], rest: Iterable[str] = ()) -> Layout:
+        """How the file holds the tensors that `names` lists, our name → name in the file.
+
+        Those that are not of floating point, and those called in `rest`, are kept as they are.
+        """
+        found = {ours: (theirs, self.tensors[theirs]) for ours, theirs in names.items()}
+        places = {
+            ours: Place(name, tensor.shape, tensor.dtype)
+            for ours, (name, tensor) in found.items()
+            if tensor.is_floating_point()
+        }
+        counters = [name for name, tensor in found.values() if not tensor.is_floating_point()]
+        kept = {name: self.tensors[name].clone() for name in (*counters, *rest)}
+        held = {*names.values(), *kept}
+        order = tuple(name for name in self.tensors if name in held)
+        return Layout(self.suffix, order, places, kept, self.nested, self.description)
+
+    def floats(self) -> dict[str, Tensor]:
+        """Float32 copies of the floating point tensors.
 
         Raises:
             FileError: if they are too large together, or not all finite.
         """
         wanted = {
-            name.removeprefix(prefix): tensor.detach()
-            for name, tensor in self.tensors.items()
-            if name.startswith(prefix) and tensor.is_floating_point()
+            name: tensor.detach() for name, tensor in self.tensors.items() if tensor.is_floating_point()
         }
         size = sum(4 * tensor.numel() for tensor in wanted.values())
         if size > LARGEST_NETWORK:

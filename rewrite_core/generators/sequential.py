@@ -24,6 +24,7 @@ from rewrite_core.generators.contents import Contents
 from rewrite_core.generators.flatten import flattened
 from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
 from rewrite_core.generators.latents import Distribution, Latents, LatentSpec
+from rewrite_core.generators.layout import Layout
 from rewrite_core.generators.shapes import starts_with_convolution, trace
 from rewrite_core.generators.stack import ConvolutionModule, Step, describe
 from rewrite_core.settings import Settings
@@ -80,6 +81,7 @@ class SequentialGenerator(Generator):
         latent: LatentDescription,
         output_range: tuple[float, float],
         about: Mapping[str, Any] | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self.output_range = output_range
         self.about = dict(about or {})
@@ -111,6 +113,7 @@ class SequentialGenerator(Generator):
             picture_size=(sides[0], sides[1]),
             layers=list(_layers(network, sizes)),
             largest_map=max(map(math.prod, sizes)),
+            layout=layout,
         )
 
     def architecture(self) -> Mapping[str, Any]:
@@ -191,17 +194,20 @@ class SequentialGenerator(Generator):
             **self.architecture(),
             **self.about,
         }
-        tensors = {
+        return {
+            "model.json": json.dumps(description, indent=1).encode(),
+            "model.safetensors": to_safetensors_bytes(self.stored(), {"fingerprint": self.fingerprint}),
+        }
+
+    def stored(self) -> dict[str, Tensor]:
+        """The steps' tensors in torch's own layout: a transposed convolution's weight is [C, O, kh, kw]."""
+        return {
             f"{name}.{key}": tensor.transpose(0, 1).contiguous()
             if _stored_transposed(module, key)
             else tensor
-            for name, module in modules.items()
+            for name, module in self.network.named_children()
             for key, tensor in module.state_dict().items()
             if tensor.is_floating_point()
-        }
-        return {
-            "model.json": json.dumps(description, indent=1).encode(),
-            "model.safetensors": to_safetensors_bytes(tensors, {"fingerprint": self.fingerprint}),
         }
 
     def _put_weight(self, layer: str, weight: Tensor) -> None:
@@ -281,7 +287,15 @@ def open_stack(contents: Contents) -> SequentialGenerator:
     """
     what = f"{contents.name}/model.json"
     description = StackDescription.parse(contents.description, what, FileError)
-    tensors = contents.floats()
+    names = {_underscored(name): name for name in contents.tensors}
+    if len(names) < len(contents.tensors):
+        twice = next(name for name in contents.tensors if name not in names.values())
+        raise FileError(
+            found=f"{contents.weights}: the tensor '{twice}', and another one of that name with '_' for '.'",
+            expected="names that differ without their dots",
+            remedy="Rename one of them.",
+        )
+    tensors = contents.called(names).floats()
     network = nn.Sequential()
     for index, step in enumerate(description.layers):
         name = getattr(step, "name", f"step{index:02d}")
@@ -304,7 +318,14 @@ def open_stack(contents: Contents) -> SequentialGenerator:
         latent=description.latent,
         output_range=description.output_range,
         about=description.model_dump(include=ABOUT, exclude_defaults=True),
+        layout=contents.layout(names),
     )
+
+
+def _underscored(name: str) -> str:
+    """``main.0.weight`` → ``main_0.weight``: the name of a step holds no dot."""
+    path, _, kind = name.rpartition(".")
+    return f"{path.replace('.', '_')}.{kind}" if path else name
 
 
 def _built(step: Any, tensors: dict[str, Tensor], name: str, origin: str) -> nn.Module:

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import require_size
+from rewrite_core.generators.contents import Stored
 
 __all__ = ["read_torch"]
 
@@ -41,7 +42,7 @@ LARGEST_TUPLE = 256
 _loading = threading.Lock()  # the list of what is harmless is the process's own, and put back after each file
 
 
-def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> dict[str, Tensor]:
+def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> Stored:
     """The tensors of a ``.pt`` or ``.pth`` file or upload by name, on the CPU, perhaps still in the file.
 
     Raises:
@@ -60,7 +61,8 @@ def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> dict[str
             expected="tensors by name",
             remedy="Save the network's state_dict().",
         )
-    return dict(_tensors(loaded))
+    nested = frozenset(name for name, value in _named(loaded) if isinstance(value, Mapping))
+    return Stored(dict(_tensors(loaded)), nested)
 
 
 def _loaded(source: Path | bytes, what: str) -> Any:
