@@ -119,6 +119,8 @@ def architecture(generator: Generator) -> None:
     columns = {name: st.column_config.Column(width=width) for name, width in widths.items()}
     st.dataframe(pd.DataFrame(rows), hide_index=True, key="layers", column_config=columns)
     st.caption(f"Fingerprint {generator.fingerprint[:16]}…")
+    if generator.assumed:
+        st.caption(plain(generator.assumed))
 
 
 def export(visitor: Session) -> None:

@@ -1,6 +1,12 @@
 """Generators, and how each family becomes one."""
 
-from rewrite_core.generators.checkpoint import embedded_folder, embedded_names, open_generator, open_source
+from rewrite_core.generators.checkpoint import (
+    draft_description,
+    embedded_folder,
+    embedded_names,
+    open_generator,
+    open_source,
+)
 from rewrite_core.generators.export import FORMS, Form, export, exported
 from rewrite_core.generators.generator import (
     EPSILON,
@@ -37,6 +43,7 @@ __all__ = [
     "Source",
     "StoredNoise",
     "StyleGAN2Generator",
+    "draft_description",
     "embedded_folder",
     "embedded_names",
     "export",

@@ -13,14 +13,22 @@ from pathlib import Path
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import read_json, read_safetensors
-from rewrite_core.generators import proggan, sequential, stylegan2
+from rewrite_core.generators import proggan, sequential, stylegan2, unnamed
 from rewrite_core.generators.contents import Contents, Stored
 from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.source import Source
 from rewrite_core.generators.torchfile import read_torch
 from rewrite_core.resources import resource_dir
 
-__all__ = ["FAMILIES", "Family", "embedded_folder", "embedded_names", "open_generator", "open_source"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "draft_description",
+    "embedded_folder",
+    "embedded_names",
+    "open_generator",
+    "open_source",
+]
 
 DEFAULT = "anime64-dcgan"
 WEIGHTS = "model.safetensors"
@@ -41,6 +49,7 @@ FAMILIES = (
     Family("stylegan2", stylegan2.recognise, stylegan2.open_stylegan2),
     Family("proggan", proggan.recognise, proggan.open_proggan),
     Family("sequential", sequential.recognise, sequential.open_stack),
+    Family("dcgan", unnamed.recognise, unnamed.open_unnamed),
 )
 
 
@@ -90,6 +99,15 @@ def open_source(source: Source) -> Generator:
         expected=f"a generator of the family {' or '.join(family.name for family in FAMILIES)}",
         remedy="Describe a stack in a model.json, or hand a torch.nn.Sequential to from_sequential in Python.",
     )
+
+
+def draft_description(path: str | Path) -> str:
+    """A ``model.json`` for the stack in a file without one, as far as its tensors tell; it is to be checked.
+
+    Raises:
+        FileError: if the file is damaged, or its tensors are no chain of layers.
+    """
+    return unnamed.draft(_decoded(Source.at(Path(path))))
 
 
 def _decoded(source: Source) -> Contents:

@@ -76,6 +76,12 @@ class Contents:
         named = self.description.get("schema", "") if isinstance(self.description, Mapping) else ""
         return str(named).partition("/")[0]
 
+    @property
+    def prefixes(self) -> list[str]:
+        """All that may stand before a network's names: `PREFIXES`, then the first part of every name."""
+        tops = dict.fromkeys(name.partition(".")[0] + "." for name in self.tensors if "." in name)
+        return list(dict.fromkeys([*PREFIXES, *tops]))
+
     def prefix(self, sign: str) -> str | None:
         """The first of `PREFIXES` under which there is a tensor called `sign`; None if there is none."""
         return next((prefix for prefix in PREFIXES if prefix + sign in self.tensors), None)

@@ -77,6 +77,8 @@ def _own(generator: Generator, header: Mapping[str, str]) -> dict[str, bytes]:
     described = layout.description is not None
     name = f"{'model' if described else generator.name}{layout.suffix}"
     files = {"model.json": json.dumps(layout.description, indent=1).encode()} if described else {}
+    if generator.assumed:  # what told its steps may be what the rules have changed
+        files["model.json"] = generator.files()["model.json"]
     if layout.suffix == ".safetensors":
         return files | {name: to_safetensors_bytes(tensors, header)}
     tree = layout.tree(tensors)

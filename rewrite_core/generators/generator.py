@@ -116,6 +116,8 @@ class Generator(ABC):
     """Seeds → latents → pictures, and the same in steps around any rewritable layer."""
 
     family: str
+    assumed: str = ""
+    """What was taken by convention when it was opened, in a sentence for whoever looks at its pictures."""
 
     def __init__(
         self,

@@ -29,7 +29,15 @@ from rewrite_core.generators.shapes import starts_with_convolution, trace
 from rewrite_core.generators.stack import ConvolutionModule, Step, describe
 from rewrite_core.settings import Settings
 
-__all__ = ["SequentialGenerator", "StackDescription", "from_sequential", "open_stack", "recognise"]
+__all__ = [
+    "SequentialGenerator",
+    "StackDescription",
+    "build_stack",
+    "from_sequential",
+    "open_stack",
+    "recognise",
+    "underscored",
+]
 
 LARGEST_PICTURE = 4096
 TWO = LatentSpec((0, 1))
@@ -82,8 +90,10 @@ class SequentialGenerator(Generator):
         output_range: tuple[float, float],
         about: Mapping[str, Any] | None = None,
         layout: Layout | None = None,
+        assumed: str = "",
     ) -> None:
         self.output_range = output_range
+        self.assumed = assumed
         self.about = dict(about or {})
         self.latent = latent
         sizes = trace(network, latent.dim, name)
@@ -285,16 +295,46 @@ def open_stack(contents: Contents) -> SequentialGenerator:
     Raises:
         FileError: naming the first thing in either file that does not fit.
     """
-    what = f"{contents.name}/model.json"
-    description = StackDescription.parse(contents.description, what, FileError)
-    names = {_underscored(name): name for name in contents.tensors}
-    if len(names) < len(contents.tensors):
-        twice = next(name for name in contents.tensors if name not in names.values())
+    description = StackDescription.parse(contents.description, f"{contents.name}/model.json", FileError)
+    names = _names(contents, description)
+    return build_stack(contents, description, names, contents.layout(names))
+
+
+def _names(contents: Contents, description: StackDescription) -> dict[str, str]:
+    """What the steps call a tensor → what the file does, perhaps under the prefix of a checkpoint.
+
+    Raises:
+        FileError: if two tensors have one name once their dots are underscores.
+    """
+    steps = {step.name for step in description.layers if hasattr(step, "name")}
+    for prefix in ("", *contents.prefixes, ""):
+        names = contents.under(prefix)
+        called = {underscored(ours): theirs for ours, theirs in names.items()}
+        if steps <= {name.rpartition(".")[0] for name in called}:
+            break
+    if len(called) < len(names):
+        twice = next(name for name in names.values() if name not in called.values())
         raise FileError(
             found=f"{contents.weights}: the tensor '{twice}', and another one of that name with '_' for '.'",
             expected="names that differ without their dots",
             remedy="Rename one of them.",
         )
+    return called
+
+
+def build_stack(
+    contents: Contents,
+    description: StackDescription,
+    names: Mapping[str, str],
+    layout: Layout,
+    assumed: str = "",
+) -> SequentialGenerator:
+    """The stack of a description; `names`: what its steps call a tensor → what `contents` does.
+
+    Raises:
+        FileError: naming the first tensor that does not fit.
+    """
+    what = f"{contents.name}/model.json"
     tensors = contents.called(names).floats()
     network = nn.Sequential()
     for index, step in enumerate(description.layers):
@@ -318,11 +358,12 @@ def open_stack(contents: Contents) -> SequentialGenerator:
         latent=description.latent,
         output_range=description.output_range,
         about=description.model_dump(include=ABOUT, exclude_defaults=True),
-        layout=contents.layout(names),
+        layout=layout,
+        assumed=assumed,
     )
 
 
-def _underscored(name: str) -> str:
+def underscored(name: str) -> str:
     """``main.0.weight`` → ``main_0.weight``: the name of a step holds no dot."""
     path, _, kind = name.rpartition(".")
     return f"{path.replace('.', '_')}.{kind}" if path else name
