@@ -43,6 +43,8 @@ __all__ = [
 
 JSON_LIMIT = 32 * 2**20
 SAFETENSORS_LIMIT = 4 * 2**30
+MOST_TENSORS = 10_000
+"""In one file: a training checkpoint of the largest generators has some thousands."""
 
 # What else turns up under a `.safetensors` name, by its first bytes.
 _UNSAFE = {b"\x80": "a Python pickle", b"PK": "a zip archive, as torch.save and numpy write them"}
@@ -97,6 +99,8 @@ def read_safetensors(
     """
     data = read_bytes(source, what=what, limit_bytes=limit_bytes)
     try:
+        if _count(data) > MOST_TENSORS:
+            raise ValueError(f"more than {MOST_TENSORS:,} tensors")
         tensors = load(data)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as problem:
         raise _not_safetensors(data, what, problem) from None
@@ -219,6 +223,14 @@ def _header_length(data: bytes) -> int:
 def _header(data: bytes) -> dict[str, Any]:
     header: dict[str, Any] = json.loads(data[8 : 8 + _header_length(data)])
     return header
+
+
+def _count(data: bytes) -> int:
+    """Tensors that a header lists; 0 where it cannot be read, which `load` says better."""
+    try:
+        return len(_header(data))
+    except (ValueError, TypeError, RecursionError):
+        return 0
 
 
 def _not_safetensors(data: bytes, what: str, problem: Exception) -> FileError:

@@ -1,6 +1,7 @@
 """Generators, and how each family becomes one."""
 
 from rewrite_core.generators.checkpoint import (
+    SUFFIXES,
     draft_description,
     embedded_folder,
     embedded_names,
@@ -27,6 +28,7 @@ from rewrite_core.generators.stylegan2 import StyleGAN2Generator
 __all__ = [
     "EPSILON",
     "FORMS",
+    "SUFFIXES",
     "MICRO_BATCH",
     "Box",
     "Form",

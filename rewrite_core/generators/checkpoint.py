@@ -1,8 +1,8 @@
 """A file of unknown origin → a `Generator`, never executing what is inside.
 
-One door for every family and kind of file: ``model.json`` with ``model.safetensors``, a safetensors file alone, or a
-``.pt`` or ``.pth`` file. The door decodes, inside limits; a family is a module with ``recognise(contents)`` and an
-opener, and one line in `FAMILIES`.
+One door for every family and kind of file: ``model.json`` with ``model.safetensors`` or another file of tensors, or a
+``.safetensors``, ``.pt``, ``.pth`` or Keras ``.h5`` file alone. The door decodes, inside limits; a family is a module
+with ``recognise(contents)`` and an opener, and one line in `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from rewrite_core.files import read_json, read_safetensors
 from rewrite_core.generators import proggan, sequential, stylegan2, unnamed
 from rewrite_core.generators.contents import Contents, Stored
 from rewrite_core.generators.generator import Generator
+from rewrite_core.generators.h5file import read_h5
 from rewrite_core.generators.source import Source
 from rewrite_core.generators.torchfile import read_torch
 from rewrite_core.resources import resource_dir
 
 __all__ = [
     "FAMILIES",
+    "SUFFIXES",
     "Family",
     "draft_description",
     "embedded_folder",
@@ -119,16 +121,16 @@ def _decoded(source: Source) -> Contents:
     if len(files) != 1:
         raise FileError(
             found=f"{source.name}: {', '.join(files[:5] or source.names[:5]) or 'no files'}",
-            expected="model.json with model.safetensors, or one .safetensors, .pt or .pth file",
+            expected="model.json with model.safetensors, or one .safetensors, .pt, .pth or .h5 file",
             remedy="Choose one model's files.",
         )
     (file,) = files
     weights = file if file == source.name else f"{source.name}/{file}"
     content = source.read(file)
-    description = None
+    stored = READERS[Path(file).suffix.lower()](content, weights)
+    description = stored.description
     if described:
         description = read_json(source.read("model.json"), what=f"{source.name}/model.json")
-    stored = READERS[Path(file).suffix.lower()](content, weights)
     name = source.name if described else Path(file).stem
     return Contents(name, weights, stored.tensors, description, stored.nested)
 
@@ -141,4 +143,16 @@ def _torch_save(content: Path | bytes, what: str) -> Stored:
     return read_torch(content, what=what, limit_bytes=LARGEST_FILE)
 
 
-READERS = {".safetensors": _safetensors, ".pt": _torch_save, ".pth": _torch_save}
+def _keras(content: Path | bytes, what: str) -> Stored:
+    return read_h5(content, what=what, limit_bytes=LARGEST_FILE)
+
+
+READERS = {
+    ".safetensors": _safetensors,
+    ".pt": _torch_save,
+    ".pth": _torch_save,
+    ".h5": _keras,
+    ".hdf5": _keras,
+}
+SUFFIXES = tuple(READERS)
+"""Endings of the files that can be opened."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import require_finite
-from rewrite_core.generators.layout import Layout, Place
+from rewrite_core.generators.layout import WRITTEN, Layout, Place
 
 __all__ = ["LARGEST_NETWORK", "Contents", "PREFIXES", "Stored", "extent", "fill"]
 
@@ -34,16 +34,20 @@ PREFIXES = (
 An averaged generator comes before the one in training.
 """
 
+MOST_NETWORKS = 32
+"""First parts of names that are tried as prefixes."""
+
 LARGEST_NETWORK = 2 << 30
 """Bytes of float32 weights. A tensor may claim more numbers than its file holds, by strides of 0."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The tensors of one file, by name; `nested` are the dictionaries that some of them were in."""
+    """The tensors of one file by name, the dictionaries that some of them were in, and its own description if any."""
 
     tensors: Mapping[str, Tensor]
     nested: frozenset[str] = frozenset()
+    description: Any = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,9 @@ class Contents:
 
     @property
     def prefixes(self) -> list[str]:
-        """All that may stand before a network's names: `PREFIXES`, then the first part of every name."""
+        """All that may stand before a network's names: `PREFIXES`, then the first parts of names, so many at most."""
         tops = dict.fromkeys(name.partition(".")[0] + "." for name in self.tensors if "." in name)
-        return list(dict.fromkeys([*PREFIXES, *tops]))
+        return [*PREFIXES, *(top for top in [*tops][:MOST_NETWORKS] if top not in PREFIXES)]
 
     def prefix(self, sign: str) -> str | None:
         """The first of `PREFIXES` under which there is a tensor called `sign`; None if there is none."""
@@ -94,11 +98,13 @@ class Contents:
         """Only the tensors that `names` lists, new name → name in the file."""
         return replace(self, tensors={ours: self.tensors[theirs] for ours, theirs in names.items()})
 
-    def layout(self, names: Mapping[str, str], rest: Iterable[str] = ()) -> Layout:
-        """How the file holds the tensors that `names` lists, our name → name in the file.
+    def layout(self, names: Mapping[str, str], rest: Iterable[str] = ()) -> Layout | None:
+        """How the file holds the tensors that `names` lists, our name → name in the file; None if we do not write such.
 
         Those that are not of floating point, and those called in `rest`, are kept as they are.
         """
+        if self.suffix not in WRITTEN:
+            return None
         found = {ours: (theirs, self.tensors[theirs]) for ours, theirs in names.items()}
         places = {
             ours: Place(name, tensor.shape, tensor.dtype)

@@ -17,7 +17,10 @@ from torch import Tensor
 
 from rewrite_core.errors import FileError
 
-__all__ = ["Layout", "Place"]
+__all__ = ["WRITTEN", "Layout", "Place"]
+
+WRITTEN = (".pt", ".pth", ".safetensors")
+"""Endings of the files that can be written as they came."""
 
 
 @dataclass(frozen=True)

@@ -326,7 +326,7 @@ def build_stack(
     contents: Contents,
     description: StackDescription,
     names: Mapping[str, str],
-    layout: Layout,
+    layout: Layout | None,
     assumed: str = "",
 ) -> SequentialGenerator:
     """The stack of a description; `names`: what its steps call a tensor → what `contents` does.

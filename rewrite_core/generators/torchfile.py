@@ -6,6 +6,7 @@ tensors of its top dictionary and of the dictionaries in it, under joined names:
 
 Before anything is loaded, its pickle is walked, as text: a tuple that unfolds to more than a tensor ever needs is
 refused. A kilobyte can hold one of 2^100 elements (each refers twice to the one before), and hashing it would not end.
+So is a pickle of more steps, or of deeper ones, than tensors in dictionaries take.
 
 A file on disk in the present (zip) format is mapped, not read: only what is copied later is ever loaded, so the
 generator of a training checkpoint costs no more than its own size. Files from before torch 1.6 are read whole.
@@ -39,6 +40,8 @@ _OLD_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 _OLD_PICKLES = 5  # magic number, protocol, system, objects, storage keys; then the numbers
 LARGEST_TUPLE = 256
 """Elements of a tuple, with those of the tuples in it. A tensor takes about 20: its storage, size and strides."""
+MOST_STEPS, DEEPEST_STACK = 200_000, 20_000
+"""Of a pickle. A tensor takes about 40 steps; the stack holds the thousand entries that a dictionary gets at a time."""
 _loading = threading.Lock()  # the list of what is harmless is the process's own, and put back after each file
 
 
@@ -101,7 +104,7 @@ def _require_small_tuples(file: IO[bytes], zipped: bool, what: str) -> None:
     for _ in range(1 if zipped else _OLD_PICKLES):
         if not _has_small_tuples(pickles):
             raise FileError(
-                found=f"{what} holds more than tensors (tuples in tuples)",
+                found=f"{what} holds more than tensors (tuples in tuples, or too much beside them)",
                 expected="a file of tensors",
                 remedy="Save the network's state_dict() alone.",
             )
@@ -127,7 +130,9 @@ def _has_small_tuples(file: IO[bytes]) -> bool:
     stack: list[int] = []
     marks: list[int] = []
     memo: dict[Any, int] = {}
-    for operation, argument, _ in pickletools.genops(file):
+    for step, (operation, argument, _) in enumerate(pickletools.genops(file)):
+        if step > MOST_STEPS or len(stack) > DEEPEST_STACK:
+            return False
         match operation.name:
             case "MARK":
                 marks.append(len(stack))
