@@ -7,10 +7,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import edit, stylegan2
+from benchmarks import edit, opening, stylegan2
 from benchmarks.row import Row
 
-SUITES = {"edit": edit.rows, "stylegan2": stylegan2.rows}
+SUITES = {"edit": edit.rows, "opening": opening.rows, "stylegan2": stylegan2.rows}
 
 
 def main(names: list[str]) -> int:

@@ -111,8 +111,6 @@ def _large() -> Iterable[Row]:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in random_stylegan2(256).files().items():
             (Path(folder) / name).write_bytes(content)
-        opening, _ = best_seconds(lambda: open_generator(folder), runs=3)
-        yield Row("StyleGAN2-256, 30 M: open [s]", opening, 3.0, 3.0 / opening, "< 3 s", opening < 3)
         generator = open_generator(folder)
         statistics = layer_statistics(generator, LAYER, store=Store(Path(folder) / "cache"), samples=100)
     edit, threads = best_seconds(lambda: rewrite(generator, _request(1), statistics=statistics), runs=3)

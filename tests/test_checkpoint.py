@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from rewrite_core.errors import FileError
-from rewrite_core.generators import LatentSpec, Source, open_generator, open_source
+from rewrite_core.generators import LatentSpec, Source, open_generator, open_source, torchfile
 from rewrite_core.generators.contents import Contents
 from rewrite_core.generators.torchfile import read_torch
 
@@ -104,7 +104,9 @@ def test_a_safetensors_file_alone_opens_by_its_names(tmp_path: Path, file: Path)
     assert open_generator(tmp_path).fingerprint == generator.fingerprint
 
 
-def test_a_generator_has_left_its_file(tmp_path: Path):
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_generator_has_left_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool):
+    monkeypatch.setattr(torchfile, "MAPPED", 0 if mapped else 1 << 30)
     path = tmp_path / "model.pt"
     path.write_bytes(STYLEGAN2.read_bytes())
     generator = open_generator(path)

@@ -132,11 +132,11 @@ def _decoded(source: Source) -> Contents:
     if described:
         description = read_json(source.read("model.json"), what=f"{source.name}/model.json")
     name = source.name if described else Path(file).stem
-    return Contents(name, weights, stored.tensors, description, stored.nested)
+    return Contents(name, weights, stored.tensors, description, stored.nested, stored.owned)
 
 
 def _safetensors(content: Path | bytes, what: str) -> Stored:
-    return Stored(read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0])
+    return Stored(read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0], owned=True)
 
 
 def _torch_save(content: Path | bytes, what: str) -> Stored:

@@ -43,9 +43,13 @@ LARGEST_NETWORK = 2 << 30
 
 @dataclass(frozen=True)
 class Stored:
-    """The tensors of one file by name, the dictionaries that some of them were in, and its own description if any."""
+    """The tensors of one file by name; `owned`: nothing else has their memory, least of all the file.
+
+    `nested` are the dictionaries that some of them were in, `description` is what the file itself says of the network.
+    """
 
     tensors: Mapping[str, Tensor]
+    owned: bool
     nested: frozenset[str] = frozenset()
     description: Any = None
 
@@ -57,10 +61,10 @@ class Contents:
     Attributes:
         name: what the generator is called unless its description says otherwise.
         weights: the file with the tensors, as errors name it.
-        tensors: by name; nested dictionaries are joined with a dot (``g_ema.conv1.conv.weight``). They may lie in the
-            file itself: `floats` copies.
+        tensors: by name; nested dictionaries are joined with a dot (``g_ema.conv1.conv.weight``).
         description: the decoded ``model.json``, None without one.
         nested: names of the dictionaries that some tensors were in.
+        owned: whether nothing else has the tensors' memory; else they may lie in the file itself, and `floats` copies.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Contents:
     tensors: Mapping[str, Tensor]
     description: Any = None
     nested: frozenset[str] = frozenset()
+    owned: bool = False
 
     @property
     def suffix(self) -> str:
@@ -118,7 +123,7 @@ class Contents:
         return Layout(self.suffix, order, places, kept, self.nested, self.description)
 
     def floats(self) -> dict[str, Tensor]:
-        """Float32 copies of the floating point tensors.
+        """The floating point tensors in float32, each with memory of its own.
 
         Raises:
             FileError: if they are too large together, or not all finite.
@@ -133,7 +138,10 @@ class Contents:
                 expected=f"at most {LARGEST_NETWORK:,}",
                 remedy="Check that it is the right file.",
             )
-        copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in wanted.items()}
+        copies = {
+            name: tensor.to(torch.float32, copy=not self.owned).contiguous()
+            for name, tensor in wanted.items()
+        }
         require_finite(copies, self.weights)
         return copies
 

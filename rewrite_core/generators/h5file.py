@@ -54,7 +54,7 @@ def read_h5(source: Path | bytes, *, what: str, limit_bytes: int) -> Stored:
             ) from None
         except Exception as problem:  # whatever a damaged file makes h5py raise
             raise _damaged(what, f"{type(problem).__name__}: {problem}") from None
-    return Stored(tensors, description=json.loads(json.dumps(description)))
+    return Stored(tensors, owned=True, description=json.loads(json.dumps(description)))
 
 
 def _h5py(what: str) -> Any:

@@ -8,8 +8,8 @@ Before anything is loaded, its pickle is walked, as text: a tuple that unfolds t
 refused. A kilobyte can hold one of 2^100 elements (each refers twice to the one before), and hashing it would not end.
 So is a pickle of more steps, or of deeper ones, than tensors in dictionaries take.
 
-A file on disk in the present (zip) format is mapped, not read: only what is copied later is ever loaded, so the
-generator of a training checkpoint costs no more than its own size. Files from before torch 1.6 are read whole.
+A large file on disk in the present (zip) format is mapped, not read: only what is copied later is ever loaded, so the
+generator of a training checkpoint costs no more than twice its own size. Smaller files are read once and not copied.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ LARGEST_TUPLE = 256
 """Elements of a tuple, with those of the tuples in it. A tensor takes about 20: its storage, size and strides."""
 MOST_STEPS, DEEPEST_STACK = 200_000, 20_000
 """Of a pickle. A tensor takes about 40 steps; the stack holds the thousand entries that a dictionary gets at a time."""
+MAPPED = 256 << 20
+"""Bytes of a file from which on it is mapped."""
 _loading = threading.Lock()  # the list of what is harmless is the process's own, and put back after each file
 
 
@@ -53,7 +55,8 @@ def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> Stored:
     """
     require_size(source, what=what, limit_bytes=limit_bytes)
     try:
-        loaded = _loaded(source, what)
+        mapped = isinstance(source, Path) and source.stat().st_size > MAPPED
+        loaded = _loaded(source, what, mapped)
     except FileError:
         raise
     except Exception as problem:  # a damaged pickle can fail in any way at all
@@ -65,10 +68,10 @@ def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> Stored:
             remedy="Save the network's state_dict().",
         )
     nested = frozenset(name for name, value in _named(loaded) if isinstance(value, Mapping))
-    return Stored(dict(_tensors(loaded)), nested)
+    return Stored(dict(_tensors(loaded)), not mapped, nested)
 
 
-def _loaded(source: Path | bytes, what: str) -> Any:
+def _loaded(source: Path | bytes, what: str, mapped: bool) -> Any:
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         start = file.read(len(_OLD_START))
         zipped = start.startswith(b"PK\3\4")  # what torch goes by
@@ -79,7 +82,7 @@ def _loaded(source: Path | bytes, what: str) -> Any:
         file.seek(0)
         _require_small_tuples(file, zipped, what)
         file.seek(0)
-        mapped = zipped and isinstance(source, Path)
+        mapped &= zipped
         with _loading, torch.serialization.safe_globals(_HARMLESS):
             return torch.load(
                 str(source) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped
