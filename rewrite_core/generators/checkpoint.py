@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import read_json, read_safetensors
-from rewrite_core.generators import proggan, sequential, stylegan2, unnamed
+from rewrite_core.generators import described, proggan, stylegan2, unnamed
 from rewrite_core.generators.contents import Contents, Stored
 from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.h5file import read_h5
@@ -50,7 +50,7 @@ class Family:
 FAMILIES = (
     Family("stylegan2", stylegan2.recognise, stylegan2.open_stylegan2),
     Family("proggan", proggan.recognise, proggan.open_proggan),
-    Family("sequential", sequential.recognise, sequential.open_stack),
+    Family("sequential", described.recognise, described.open_stack),
     Family("dcgan", unnamed.recognise, unnamed.open_unnamed),
 )
 
@@ -114,9 +114,9 @@ def draft_description(path: str | Path) -> str:
 
 def _decoded(source: Source) -> Contents:
     """What the files hold: the description, if there is one, and the tensors of the one file that has them."""
-    described = "model.json" in source.names
+    has_description = "model.json" in source.names
     files = [name for name in source.names if Path(name).suffix.lower() in READERS]
-    if described and (WEIGHTS in files or len(files) != 1):
+    if has_description and (WEIGHTS in files or len(files) != 1):
         files = [WEIGHTS]
     if len(files) != 1:
         raise FileError(
@@ -129,9 +129,9 @@ def _decoded(source: Source) -> Contents:
     content = source.read(file)
     stored = READERS[Path(file).suffix.lower()](content, weights)
     description = stored.description
-    if described:
+    if has_description:
         description = read_json(source.read("model.json"), what=f"{source.name}/model.json")
-    name = source.name if described else Path(file).stem
+    name = source.name if has_description else Path(file).stem
     return Contents(name, weights, stored.tensors, description, stored.nested, stored.owned)
 
 

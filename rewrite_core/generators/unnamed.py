@@ -22,8 +22,10 @@ from typing import Any
 from rewrite_core.errors import FileError
 from rewrite_core.generators.chain import Chain, Link, chains, parts_of
 from rewrite_core.generators.contents import Contents
+from rewrite_core.generators.described import build_stack, underscored
+from rewrite_core.generators.description import StackDescription
 from rewrite_core.generators.evidence import ACTIVATIONS, NONE, Evidence, evidence_of
-from rewrite_core.generators.sequential import SequentialGenerator, StackDescription, build_stack, underscored
+from rewrite_core.generators.sequential import SequentialGenerator
 from rewrite_core.generators.stack import Activation
 
 __all__ = ["draft", "open_unnamed", "recognise"]
