@@ -258,6 +258,44 @@ def test_layers_that_are_no_generator_are_refused_and_have_no_draft(tmp_path: Pa
         assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"main.1.bias": None},
+        {"main.1.running_var": torch.ones(3)},
+        {"main.1.running_var": -torch.ones(32)},
+        {"main.1.running_mean": torch.tensor(0.0)},
+        {"main.0.bias": torch.zeros(7)},
+        {"main.0.bias": torch.zeros(())},
+        {"main.0.weight": torch.zeros(12, 32, 4, 0)},
+        {"main.0.weight": torch.zeros(0, 32, 4, 4)},
+    ],
+    ids=lambda changes: " ".join(changes),
+)
+def test_tensors_that_no_step_has_are_refused(tmp_path: Path, changes: dict[str, Tensor | None]):
+    state = {f"main.{name}": tensor for name, tensor in trained(tutorial(), 12).state_dict().items()}
+    torch.save(
+        {name: tensor for name, tensor in (state | changes).items() if tensor is not None}, tmp_path / "a.pt"
+    )
+    for attempt in (open_generator, draft_description):
+        with pytest.raises(FileError) as refusal:
+            attempt(tmp_path / "a.pt")
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_stack_that_would_double_without_end_is_refused_before_it_does(tmp_path: Path):
+    state = {"0.weight": torch.zeros(2, 4, 4, 4), "61.weight": torch.zeros(4, 3, 4, 4)}
+    for place in range(1, 61, 2):
+        state |= {f"{place}.running_mean": torch.zeros(4), f"{place}.running_var": torch.ones(4)}
+        state[f"{place + 1}.weight"] = torch.zeros(4, 4, 4, 4)
+    torch.save(
+        {name: state[name] for name in sorted(state, key=lambda name: int(name.split(".")[0]))},
+        tmp_path / "a.pt",
+    )
+    with pytest.raises(FileError, match="do not follow each other"):
+        open_generator(tmp_path / "a.pt")
+
+
 def test_two_tensors_of_one_name_without_dots_are_refused(tmp_path: Path):
     described = {
         "schema": "gen-layers/1", "name": "x", "latent": {"dim": 2},

@@ -26,7 +26,9 @@ __all__ = ["Chain", "Link", "Part", "chains", "parts_of"]
 
 KEYS = {"weight", "bias", "running_mean", "running_var"}
 COUNTER = "num_batches_tracked"
-MOST_PARTS = 256
+MOST_PARTS = 64
+LARGEST_SIDE, LARGEST_MAP = 4096, 1 << 24
+"""Of what a step hands on; in numbers."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,8 @@ class _Reader:
         return bool(side)
 
     def _add(self, part: Part, gap: int | None, step: Mapping[str, Any], shape: tuple[int, ...]) -> bool:
+        if math.prod(shape) > LARGEST_MAP or max(shape[1:], default=1) > LARGEST_SIDE:
+            return False
         named = {"op": step["op"], "name": part.path.replace(".", "_"), **step}
         self.links.append(Link(named, shape, part, gap))
         self.shape = shape

@@ -81,10 +81,8 @@ def evidence_of(chain: Chain) -> Evidence:
         count = _count(chain.links[first : norm + 1])
         starts = {kind: x[:count] for kind, x in starts.items()}
         ranked = sorted(
-            (_error(chain.links, first, norm, starts[kind], reading), rank, kind, reading)
-            for rank, (kind, reading) in enumerate(
-                itertools.product(starts, _readings(chain.links, first, norm))
-            )
+            (error, rank, kind, reading)
+            for rank, (kind, reading, error) in enumerate(_judged(chain.links, first, norm, starts))
         )
         if not ranked:
             return Evidence("normal", before, errors, confirmed=False)
@@ -111,26 +109,31 @@ def _latents(chain: Chain) -> dict[Distribution, Tensor]:
     return {kind: z[:, :, None, None] if on_a_map else z for kind, z in drawn.items()}
 
 
-def _readings(links: Sequence[Link], first: int, norm: int) -> Iterator[dict[int, str]]:
-    """Activations that may lie between a norm, or the latents, and the next norm: before its maps, or after them."""
+def _judged(
+    links: Sequence[Link], first: int, norm: int, starts: Mapping[Distribution, Tensor]
+) -> Iterator[tuple[Distribution, dict[int, str], float]]:
+    """Every reading from a norm, or the latents, to the next norm, and its error there.
+
+    Activations may lie before the maps, or, with none there, after the last.
+    """
     places = [index for index in range(max(first, 1), norm) if links[index].part]
     if len(places) > 2:
         return
     named = [[NONE] if links[index].gap == 0 else list(ACTIVATIONS) for index in places]
-    for chosen in itertools.product(*named):
-        yield dict(zip(places, chosen, strict=True))
-    if links[norm].gap != 0:
-        yield from ({**dict.fromkeys(places, NONE), norm: name} for name in ACTIVATIONS if name != NONE)
+    for kind, chosen in itertools.product(starts, itertools.product(*named)):
+        reading = dict(zip(places, chosen, strict=True))
+        made = _run(links, first, norm, starts[kind], reading, few=True)
+        yield kind, reading, _error(links[norm], made)
+        if set(chosen) <= {NONE} and links[norm].gap != 0:
+            for name in [name for name in ACTIVATIONS if name != NONE]:
+                yield kind, {**reading, norm: name}, _error(links[norm], ACTIVATIONS[name].build({})(made))
 
 
-def _error(links: Sequence[Link], first: int, norm: int, x: Tensor, reading: Mapping[int, str]) -> float:
-    """How far what comes to a norm is from what it remembers, on a few of its channels."""
-    part = links[norm].part
-    assert part is not None
-    mean, variance = (part.tensors[key][:FEW].double() for key in ("running_mean", "running_var"))
-    x = _run(links, first, norm, x, reading, few=True)
-    axes = [axis for axis in range(x.ndim) if axis != 1]
-    x_variance, x_mean = torch.var_mean(x, axes)
+def _error(norm: Link, x: Tensor) -> float:
+    """How far what comes to a norm is from what it remembers, on its first few channels."""
+    assert norm.part is not None
+    mean, variance = (norm.part.tensors[key][:FEW].double() for key in ("running_mean", "running_var"))
+    x_variance, x_mean = torch.var_mean(x, [axis for axis in range(x.ndim) if axis != 1])
     floor = 0.01 * variance.mean() + 1e-12  # a channel that is always off tells nothing
     shift = (x_mean - mean) / (variance + floor).sqrt()
     spread = ((x_variance + floor) / (variance + floor)).log() / 2
@@ -155,10 +158,9 @@ def _module(link: Link, channels: int | None = None) -> nn.Module:
     tensors = dict(link.part.tensors) if link.part else {}
     if channels is not None:
         axis = 1 if link.step["op"] == "conv_transpose2d" else 0
+        axes = {key: axis if key == "weight" else 0 for key in tensors}
         tensors = {
-            key: tensor.narrow(
-                axis if key == "weight" else 0, 0, min(channels, tensor.shape[axis if key == "weight" else 0])
-            )
+            key: tensor.narrow(axes[key], 0, min(channels, tensor.shape[axes[key]]))
             for key, tensor in tensors.items()
         }
     module: nn.Module = _STEP.validate_python({**link.step, **_tuples(link.step)}).build(tensors)

@@ -83,7 +83,10 @@ def _read(contents: Contents) -> _Reading:
         names = contents.under(prefix)
         parts = parts_of(contents.called(names).floats()) or []
         for chain in chains(parts, in_order=contents.suffix != ".safetensors"):
-            reading = _described(contents.name, chain, names, prefix.rstrip("."))
+            try:
+                reading = _described(contents.name, chain, names, prefix.rstrip("."))
+            except (KeyError, ValueError, RuntimeError, IndexError, TypeError):
+                continue  # a batch norm without a bias, say: no step of a stack
             if not reading.doubts:
                 return reading
             readings.append(reading)
