@@ -7,10 +7,15 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import edit, statistics, stylegan2
+from benchmarks import edit, opening, statistics, stylegan2
 from benchmarks.row import Row
 
-SUITES = {"edit": edit.rows, "statistics": statistics.rows, "stylegan2": stylegan2.rows}
+SUITES = {
+    "edit": edit.rows,
+    "opening": opening.rows,
+    "statistics": statistics.rows,
+    "stylegan2": stylegan2.rows,
+}
 
 
 def main(names: list[str]) -> int:

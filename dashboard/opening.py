@@ -13,7 +13,7 @@ from pathlib import Path
 import streamlit as st
 
 from rewrite_core.errors import FileError
-from rewrite_core.generators import Generator, Source, open_source
+from rewrite_core.generators import SUFFIXES, Generator, Source, open_source
 
 __all__ = ["offered_models", "open_path", "open_upload", "paths_allowed"]
 
@@ -35,9 +35,7 @@ def offered_models() -> list[str]:
     if folder is None:
         return []
     described = {found.parent for found in folder.glob("**/model.json")}
-    files = {
-        found for found in folder.glob("**/*") if found.suffix.lower() in (".pt", ".pth", ".safetensors")
-    }
+    files = {found for found in folder.glob("**/*") if found.suffix.lower() in SUFFIXES}
     return sorted(
         str(found.relative_to(folder))
         for found in described | {f for f in files if f.parent not in described}

@@ -13,11 +13,13 @@ import streamlit as st
 from dashboard.ranges import format_ranges
 from dashboard.session import Session
 from dashboard.text import plain
-from rewrite_core.generators import Generator
+from rewrite_core.generators import Form, Generator, exported
+from rewrite_core.rules.record import record_of
 from rewrite_core.rules.rule import Rule
 
 __all__ = ["command", "model_zip", "rule_files", "save_menu", "weights_download"]
 
+FOLDER = "Model folder"
 FORMATS = {"PNG": "image/png", "SVG": "image/svg+xml", "PDF": "application/pdf"}
 
 
@@ -41,11 +43,23 @@ def save_menu(session: Session, seeds: tuple[int, ...]) -> None:
 
 
 def weights_download(session: Session, label: str, key: str) -> None:
-    """A toggle, and behind it the edited weights as a model folder: packing them takes a moment."""
-    if st.toggle(label, key=key):
-        view = session.edited()
-        content = model_zip(view.fingerprint, view)
-        st.download_button("Model folder (zip)", content, f"{view.name}.zip", on_click="ignore")
+    """A toggle, and behind it the edited weights as a zip: packing them takes a moment.
+
+    They come as a model folder, or in the layout of the file that the model was opened from, if that is another one.
+    """
+    if not st.toggle(label, key=key):
+        return
+    view = session.edited()
+    form: Form = "safetensors"
+    if view.layout is not None and not view.layout.ours:
+        own = f"As it came ({view.layout.suffix})"
+        chosen = st.segmented_control(
+            "Layout", [FOLDER, own], default=FOLDER, key=f"{key}-layout", label_visibility="collapsed"
+        )
+        form = "own" if chosen == own else "safetensors"
+    content = model_zip(view.fingerprint, form, view, session.rules.active)
+    label = "Model folder (zip)" if form == "safetensors" else "Model file and record (zip)"
+    st.download_button(label, content, f"{view.name}.zip", on_click="ignore")
 
 
 def command(session: Session, seeds: tuple[int, ...]) -> str:
@@ -71,11 +85,11 @@ def rule_files(rules: Sequence[Rule]) -> list[str]:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def model_zip(fingerprint: str, _generator: Generator) -> bytes:
+def model_zip(fingerprint: str, form: Form, _generator: Generator, _rules: Sequence[Rule]) -> bytes:
     """A checkpoint's files as one zip, which opens again once it is unpacked."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in _generator.files().items():
+        for name, content in exported(_generator, form, record_of(_generator, _rules)).items():
             archive.writestr(name, content)
     return buffer.getvalue()
 

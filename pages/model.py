@@ -15,7 +15,7 @@ from dashboard.opening import offered_models, open_path, open_upload, paths_allo
 from dashboard.saving import weights_download
 from dashboard.session import Session, drawn, embedded, session
 from dashboard.text import plain
-from rewrite_core.generators import Generator, LatentSpec, embedded_folder, embedded_names
+from rewrite_core.generators import SUFFIXES, Generator, LatentSpec, embedded_folder, embedded_names
 from rewrite_core.pictures import encode_png, enlarge, grid
 
 PREVIEW = LatentSpec.of(range(18))
@@ -59,8 +59,8 @@ def opener(visitor: Session) -> None:
             if st.form_submit_button("Open", key="open-path") and path:
                 _open(visitor, lambda: open_path(path), path)
     files = st.file_uploader(
-        "Upload a checkpoint (.pt, .pth, .safetensors; a stack's model.json with it)",
-        type=["json", "safetensors", "pt", "pth"],
+        "Upload a checkpoint (.pt, .pth, .safetensors, .h5; a stack's model.json with it)",
+        type=["json", *(suffix.removeprefix(".") for suffix in SUFFIXES)],
         accept_multiple_files=True,
         key="upload",
     )
@@ -119,6 +119,8 @@ def architecture(generator: Generator) -> None:
     columns = {name: st.column_config.Column(width=width) for name, width in widths.items()}
     st.dataframe(pd.DataFrame(rows), hide_index=True, key="layers", column_config=columns)
     st.caption(f"Fingerprint {generator.fingerprint[:16]}…")
+    if generator.assumed:
+        st.caption(plain(generator.assumed))
 
 
 def export(visitor: Session) -> None:

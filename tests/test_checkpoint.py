@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from rewrite_core.errors import FileError
-from rewrite_core.generators import LatentSpec, Source, open_generator, open_source
+from rewrite_core.generators import LatentSpec, Source, open_generator, open_source, torchfile
 from rewrite_core.generators.contents import Contents
 from rewrite_core.generators.torchfile import read_torch
 
@@ -97,14 +97,16 @@ def test_what_a_file_may_hold_is_as_it_was_afterwards(tmp_path: Path):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_safetensors_file_alone_opens_by_its_names(tmp_path: Path, file: Path):
-    tensors = read_torch(file, what=file.name, limit_bytes=1 << 30)
+    tensors = dict(read_torch(file, what=file.name, limit_bytes=1 << 30).tensors)
     save_file(tensors, tmp_path / "mine.safetensors")
     generator = open_generator(tmp_path / "mine.safetensors")
     assert generator.fingerprint == open_generator(file).fingerprint
     assert open_generator(tmp_path).fingerprint == generator.fingerprint
 
 
-def test_a_generator_has_left_its_file(tmp_path: Path):
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_generator_has_left_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool):
+    monkeypatch.setattr(torchfile, "MAPPED", 0 if mapped else 1 << 30)
     path = tmp_path / "model.pt"
     path.write_bytes(STYLEGAN2.read_bytes())
     generator = open_generator(path)
@@ -243,13 +245,14 @@ def test_tuples_that_unfold_without_end_are_refused_at_once(form: str):
         content = saved.getvalue()[: saved.tell()] + nested_tuples(100)
         if form == "legacy before a zip":
             content += STYLEGAN2.read_bytes()
-    assert "upload.pt holds more than tensors (tuples in tuples)" in refusal(content)
+    assert "upload.pt holds more than tensors (tuples in tuples" in refusal(content)
 
 
 def test_only_texts_are_names_of_tensors(tmp_path: Path):
     saved = {0: torch.zeros(1), ("a",): torch.zeros(1), "b": {1: torch.zeros(1), "c": torch.zeros(1)}}
     torch.save(saved, tmp_path / "odd.pt")
-    assert list(read_torch(tmp_path / "odd.pt", what="odd.pt", limit_bytes=1 << 20)) == ["b.c"]
+    stored = read_torch(tmp_path / "odd.pt", what="odd.pt", limit_bytes=1 << 20)
+    assert (list(stored.tensors), stored.nested) == (["b.c"], frozenset("b"))
 
 
 def test_a_file_larger_than_the_limit_is_not_read():
@@ -266,7 +269,8 @@ def test_files_of_two_models_or_of_none_are_refused(tmp_path: Path):
     )
     assert "upload: notes.txt; expected" in refusal_of({"notes.txt": b""})
     assert f"{tmp_path.name}: no files; expected" in refusal(tmp_path)
-    assert "expected model.safetensors among the files" in refusal_of({"model.json": b"{}", "a.pt": b""})
+    for others in ({}, {"a.pt": b"", "b.pt": b""}):
+        assert "expected model.safetensors among the files" in refusal_of({"model.json": b"{}", **others})
 
 
 def refusal_of(files: dict[str, bytes]) -> str:
@@ -281,6 +285,7 @@ def test_floats_are_copies_in_float32():
         "net.b": torch.ones(2),
         "net.count": torch.tensor(3),
     }
-    floats = Contents("net", "net.pt", stored).floats("net.")
+    contents = Contents("net", "net.pt", stored)
+    floats = contents.called(contents.under("net.")).floats()
     assert {name: tensor.dtype for name, tensor in floats.items()} == {"a": torch.float32, "b": torch.float32}
     assert floats["b"].data_ptr() != stored["net.b"].data_ptr()

@@ -343,9 +343,29 @@ def test_apply_puts_rules_on_each_other(rule):
 
 def test_apply_saves_a_model_that_opens_again_and_draws_the_same(rule):
     said = answer("apply", rule, "--weights", "edited")
-    assert said["files"] == ["edited/model.json", "edited/model.safetensors"]
+    names = ("model.json", "model.safetensors", "palimpsest.json")
+    assert said["files"] == [f"edited/{name}" for name in names]
     expected = drawn(open_generator(ANIME).with_rules(Rule.load(rule)), (5, 6))
     np.testing.assert_array_equal(drawn(open_generator("edited"), (5, 6)), expected)
+    record = json.loads(Path("edited/palimpsest.json").read_text())
+    assert (record["model"], record["fingerprint"]) == (ANIME, open_generator(ANIME).fingerprint)
+    assert [told["digest"] for told in record["rules"]] == [Rule.load(rule).digest]
+
+
+def test_apply_saves_the_layout_that_the_model_came_in_or_what_the_rules_add(rule):
+    answer("apply", rule, "--weights", "own", "--layout", "own")
+    answer("apply", rule, "--weights", "delta", "--layout", "delta")
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (embedded_folder(ANIME), Path("own"))
+    )
+    (added,) = load_file(f"delta/{ANIME}-edited-delta.safetensors").items()
+    assert (
+        [name for name in before if not torch.equal(before[name], after[name])]
+        == [added[0]]
+        == ["l08.weight"]
+    )
+    assert list(before) == list(after)
+    torch.testing.assert_close(before["l08.weight"] + added[1], after["l08.weight"])
 
 
 def test_a_rule_for_another_model_can_be_forced(rule, model):

@@ -22,7 +22,7 @@ from dashboard.cli import main
 from rewrite_core import ContextSettings, SolverSettings, example_edit
 from rewrite_core.files import read_json
 from rewrite_core.generators.checkpoint import FAMILIES
-from rewrite_core.generators.sequential import StackDescription
+from rewrite_core.generators.description import StackDescription
 from rewrite_core.generators.stack import STEPS, Step
 from rewrite_core.rules.settings import EditSettings, LatentSettings
 from tests.generators import small_generator

@@ -2,17 +2,28 @@
 
 import json
 import math
+import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from rewrite_core import EditRequest, Rule, Store, rewrite
 from rewrite_core.errors import FileError, LayerError, RequestError
-from rewrite_core.generators import LatentSpec, ProgGANGenerator, Source, open_generator, open_source
+from rewrite_core.generators import (
+    LatentSpec,
+    ProgGANGenerator,
+    Source,
+    exported,
+    open_generator,
+    open_source,
+)
 from rewrite_core.generators.contents import Contents
 from rewrite_core.generators.proggan import open_proggan
 from rewrite_core.rules.rule import Provenance
@@ -177,3 +188,59 @@ def test_tensors_that_do_not_make_a_network_are_refused(changes: dict[str, Any],
     with pytest.raises(FileError, match=problem) as refusal:
         opened(content)
     assert "\n" not in str(refusal.value)
+
+
+# Layouts
+
+
+def random_proggan(seed: int, levels: int, prefix: str) -> dict[str, Tensor]:
+    """A state dict of random numbers and channels at 4·2^(levels-1) pixels."""
+    draw, choose = torch.Generator().manual_seed(seed), random.Random(seed)
+    widths = [choose.randint(1, 6) for _ in range(2 * levels + 1)]
+    state = {}
+    for index, (before, after) in enumerate(pairwise(widths), start=1):
+        taps = 3 if index > 1 else 4
+        state[f"layer{index}.conv.weight"] = torch.randn(after, before, taps, taps, generator=draw)
+        state[f"layer{index}.wscale.b"] = torch.randn(after, generator=draw)
+    size = 2 << levels
+    state[f"output_{size}x{size}.conv.weight"] = torch.randn(3, widths[-1], 1, 1, generator=draw)
+    state[f"output_{size}x{size}.wscale.b"] = torch.randn(3, generator=draw)
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def interpreted(state: dict[str, Tensor], z: Tensor) -> Tensor:
+    """The published formulas, apart from our modules."""
+    x = z[:, :, None, None]
+    for name in [key.removesuffix(".conv.weight") for key in state if key.endswith("conv.weight")]:
+        weight, bias = state[f"{name}.conv.weight"], state[f"{name}.wscale.b"]
+        taps, last = weight.shape[-1], name.startswith("output")
+        x = x / (x.square().mean(1, keepdim=True) + 1e-8).sqrt()
+        if not last and name != "layer1" and int(name[5:]) % 2:
+            x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        gain = (1 if last else math.sqrt(2)) / taps / math.sqrt(weight.shape[1])
+        x = gain * torch.conv2d(x, weight, padding={4: 3, 3: 1, 1: 0}[taps]) + bias[:, None, None]
+        x = x.clamp(-1, 1) if last else torch.where(x > 0, x, 0.2 * x)
+    return x
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@given(
+    seed=st.integers(0, 10_000),
+    levels=st.integers(1, 4),
+    prefix=st.sampled_from(["", "module.", "state_dict.", "g_ema."]),
+    suffix=st.sampled_from([".pth", ".safetensors"]),
+)
+def test_any_shape_opens_as_the_published_formulas_and_goes_back_bit_for_bit(seed, levels, prefix, suffix):
+    state = random_proggan(seed, levels, prefix)
+    nested = frozenset({prefix[:-1]}) - {"", "module"}
+    generator = open_proggan(Contents("random", f"random{suffix}", state, nested=nested))
+    latents = generator.latents(LatentSpec((seed, 1)))
+    bare = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    near(generator.pictures(latents), interpreted(bare, latents.z), 1e-5)
+    back = generator.own_layout()
+    assert list(back) == list(state)
+    assert all(torch.equal(back[name], state[name]) for name in state)
+    for files in (exported(generator, "own", {}), generator.files()):
+        again = open_source(Source("again", files))
+        assert again.fingerprint == generator.fingerprint
+        assert torch.equal(again.sample(latents.spec), generator.sample(latents.spec))

@@ -5,13 +5,14 @@ import math
 import subprocess
 import sys
 import threading
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,6 +23,7 @@ from rewrite_core.generators import (
     SeededNoise,
     Source,
     StyleGAN2Generator,
+    exported,
     open_generator,
     open_source,
 )
@@ -31,6 +33,7 @@ from rewrite_core.generators.stylegan2 import open_stylegan2
 from rewrite_core.generators.stylegan2_network import upsampled
 from rewrite_core.rules.published import PublishedNoise
 from rewrite_core.rules.rule import Provenance
+from tests.stylegan2 import random_stylegan2, sequential_layout
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = Path(__file__).parent / "reference"
@@ -121,51 +124,6 @@ def test_size_channels_and_layers_are_read_off_the_tensors(small):
 # The separated form is the fused one
 
 
-def random_checkpoint(
-    seed: int, size: int = 16, taps: int = 4, noise: bool = True, average: bool = True
-) -> Any:
-    """A rosinality checkpoint of random numbers and channels."""
-    choose, draw = np.random.RandomState(seed), torch.Generator().manual_seed(seed)
-    dim, depth = int(choose.randint(4, 9)), int(choose.randint(1, 4))
-    widths = [int(choose.randint(2, 8)) for _ in range(int(math.log2(size)) - 1)]
-    state: dict[str, Tensor] = {}
-
-    def random(name: str, *shape: int, mean: float = 0.0) -> None:
-        state[name] = mean + torch.randn(shape, generator=draw)
-
-    def modulated(name: str, inputs: int, outputs: int, kernel: int) -> None:
-        random(f"{name}.weight", 1, outputs, inputs, kernel, kernel)
-        random(f"{name}.modulation.weight", inputs, dim)
-        random(f"{name}.modulation.bias", inputs, mean=1.0)
-
-    def styled(name: str, inputs: int, outputs: int) -> None:
-        modulated(f"{name}.conv", inputs, outputs, 3)
-        random(f"{name}.noise.weight", 1)
-        random(f"{name}.activate.bias", outputs)
-
-    def to_rgb(name: str, inputs: int) -> None:
-        modulated(f"{name}.conv", inputs, 3, 1)
-        random(f"{name}.bias", 1, 3, 1, 1)
-
-    for index in range(1, depth + 1):
-        random(f"style.{index}.weight", dim, dim)
-        random(f"style.{index}.bias", dim)
-    random("input.input", 1, widths[0], 4, 4)
-    styled("conv1", widths[0], widths[0])
-    to_rgb("to_rgb1", widths[0])
-    for level, (before, after) in enumerate(pairwise(widths)):
-        styled(f"convs.{2 * level}", before, after)
-        random(f"convs.{2 * level}.conv.blur.kernel", taps, taps)
-        styled(f"convs.{2 * level + 1}", after, after)
-        to_rgb(f"to_rgbs.{level}", after)
-        random(f"to_rgbs.{level}.upsample.kernel", taps, taps)
-    if noise:
-        for index in range(2 * len(widths) - 1):
-            side = 4 << (index + 1) // 2
-            random(f"noises.noise_{index}", 1, 1, side, side)
-    return {"g_ema": state} | ({"latent_avg": torch.randn(dim, generator=draw)} if average else {})
-
-
 def opened(checkpoint: Any, name: str = "random") -> StyleGAN2Generator:
     tensors = {f"g_ema.{key}": value for key, value in checkpoint["g_ema"].items()}
     tensors |= {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
@@ -235,7 +193,7 @@ def fused_picture(checkpoint: dict[str, Any], z: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_pictures_of_random_networks_are_those_of_the_fused_form(seed):
-    checkpoint = random_checkpoint(seed, size=[8, 16, 32][seed % 3], taps=2 + seed)
+    checkpoint = random_stylegan2(seed, size=[8, 16, 32][seed % 3], taps=2 + seed)
     generator = opened(checkpoint)
     latents = generator.latents(LatentSpec.of(range(3)))
     expected = fused_picture(checkpoint, latents.z)
@@ -246,7 +204,7 @@ def test_pictures_of_random_networks_are_those_of_the_fused_form(seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_separated_form_is_the_fused_one_in_float64(seed):
-    checkpoint = random_checkpoint(seed, size=8, taps=2 + seed)
+    checkpoint = random_stylegan2(seed, size=8, taps=2 + seed)
     generator, state = opened(checkpoint), {k: v.double() for k, v in checkpoint["g_ema"].items()}
     generator.network.double()
     draw = torch.Generator().manual_seed(seed)
@@ -368,7 +326,7 @@ def test_seeded_noise_differs_by_seed_and_layer_and_is_standard_normal(small):
 
 
 def test_noise_is_seeded_where_the_checkpoint_stores_none():
-    generator = opened(random_checkpoint(0, noise=False))
+    generator = opened(random_stylegan2(0, noise=False))
     assert generator.noise == SeededNoise()
     first, second = generator.pictures(generator.latents(LatentSpec((1, 2), truncation=0.0)))
     assert not torch.allclose(first, second, atol=1e-3)
@@ -394,7 +352,7 @@ def test_truncation_moves_w_towards_the_average(small):
 
 
 def test_truncation_without_an_average_is_refused():
-    generator = opened(random_checkpoint(1, average=False), "plain")
+    generator = opened(random_stylegan2(1, average=False), "plain")
     generator.sample(LatentSpec((0,)))
     with pytest.raises(
         RequestError, match=r"truncation 0.5; expected 1, since plain does not hold its average"
@@ -403,7 +361,7 @@ def test_truncation_without_an_average_is_refused():
 
 
 def test_an_average_of_the_wrong_shape_is_refused_not_ignored():
-    checkpoint = random_checkpoint(1)
+    checkpoint = random_stylegan2(1)
     expected = opened(checkpoint).fingerprint
     average = checkpoint["latent_avg"]
     assert opened(checkpoint | {"latent_avg": average[None]}).fingerprint == expected
@@ -528,15 +486,16 @@ def test_a_state_dict_alone_opens_too(small, tmp_path):
         ("input.input", torch.zeros(()), r"'input.input' \[\]; expected 'input.input', whose axis 1"),
         (
             "convs.0.conv.blur.kernel",
-            torch.zeros(1, 1),
-            "a blur of 1 taps; expected 8 to 1024 px, 2 to 16 taps",
+            torch.zeros(17, 17),
+            "kernels of 17 and 4 taps; expected 8 to 1024 px, 1 to 16 taps",
         ),
         ("style.1.weight", torch.zeros(4, 0), r"'style.1.weight' \[4, 0\]; expected"),
+        ("conv1.conv.modulation.weight", torch.zeros(4, 0), r"weight' \[4, 0\]; expected"),
         ("conv1.activate.bias", torch.tensor(math.nan), "NaN"),
     ],
 )
 def test_tensors_that_do_not_make_a_network_are_refused(name, tensor, problem):
-    checkpoint = random_checkpoint(0)
+    checkpoint = random_stylegan2(0)
     checkpoint["g_ema"].pop(name, None)
     if tensor is not None:
         checkpoint["g_ema"][name] = tensor
@@ -555,4 +514,88 @@ def test_half_precision_opens_in_float32(small):
 
 def test_large_pictures_are_drawn_a_few_at_a_time(small):
     assert small.micro_batch == 25
-    assert opened(random_checkpoint(0, size=1024)).micro_batch < 25
+    assert opened(random_stylegan2(0, size=1024)).micro_batch < 25
+
+
+# Layouts
+
+
+def whole(checkpoint: Any, kind: str) -> Contents:
+    """A checkpoint of random numbers as one of the files that people have."""
+    state = {f"g_ema.{key}": value for key, value in checkpoint["g_ema"].items()}
+    average = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    match kind:
+        case "rosinality":
+            return Contents("random", "random.pt", state | average, nested=frozenset({"g_ema"}))
+        case "training":
+            other = {
+                f"{key}.{name}": -value for name, value in checkpoint["g_ema"].items() for key in ("g", "d")
+            }
+            return Contents(
+                "random", "random.pt", {**other, **state, **average}, nested=frozenset({"g", "d", "g_ema"})
+            )
+        case "state dict":
+            return Contents("random", "random.pt", {**checkpoint["g_ema"], **average})
+        case "DataParallel":
+            parallel = {f"g.module.{key}": value for key, value in checkpoint["g_ema"].items()}
+            return Contents("random", "random.pt", parallel | average, nested=frozenset({"g"}))
+    return Contents("random", "random.pt", sequential_layout(checkpoint, apart=kind == "sequential, apart"))
+
+
+LAYOUTS = ["rosinality", "training", "state dict", "DataParallel", "sequential", "sequential, apart"]
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.sampled_from([8, 16, 32]),
+    taps=st.integers(1, 6),
+    picture_taps=st.integers(2, 5),
+    noise=st.booleans(),
+    average=st.booleans(),
+    kind=st.sampled_from(LAYOUTS),
+)
+def test_any_shape_in_any_layout_opens_as_the_same_pictures_and_goes_back_bit_for_bit(
+    seed: int, size: int, taps: int, picture_taps: int, noise: bool, average: bool, kind: str
+):
+    checkpoint = random_stylegan2(seed, size, taps, noise, average, picture_taps)
+    contents = whole(checkpoint, kind)
+    generator = open_stylegan2(contents)
+    assert generator.resolution == size
+    assert generator.fingerprint == opened(checkpoint).fingerprint
+    spec = LatentSpec((seed,), truncation=0.5 if average else 1.0)
+    assert torch.equal(generator.sample(spec), opened(checkpoint).sample(spec))
+    if noise:
+        expected = fused_picture(checkpoint, generator.latents(LatentSpec((seed,))).z)
+        found = generator.pictures(generator.latents(LatentSpec((seed,)))).double()
+        assert (found - expected).abs().max() <= 5e-5 * expected.abs().max()
+    back = generator.own_layout()
+    trained = ("g.", "d.") if kind == "training" else ()
+    assert list(back) == [name for name in contents.tensors if not name.startswith(trained)]
+    assert all(torch.equal(back[name], contents.tensors[name]) for name in back)
+    again = open_source(Source("again", exported(generator, "own", {})))
+    assert again.fingerprint == generator.fingerprint
+    assert open_source(Source("again", generator.files())).fingerprint == generator.fingerprint
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 64, 128, 256, 512, 1024])
+def test_every_size_opens_with_the_channels_that_its_multiplier_gave(size: int):
+    checkpoint = random_stylegan2(size, size, depth=8)
+    widths = [
+        checkpoint["g_ema"][f"to_rgbs.{level}.conv.weight"].shape[2]
+        for level in range(int(math.log2(size)) - 2)
+    ]
+    generator = opened(checkpoint)
+    assert (generator.resolution, generator.shape.depth, len(generator.layers)) == (
+        size,
+        8,
+        2 * int(math.log2(size)) - 3,
+    )
+    assert list(generator.shape.channels[1:]) == widths
+
+
+def test_a_single_number_for_an_average_is_none_in_the_sequential_layout():
+    generator = open_stylegan2(whole(random_stylegan2(1, average=False), "sequential"))
+    with pytest.raises(RequestError, match="does not hold its average"):
+        generator.sample(LatentSpec((0,), truncation=0.5))
+    assert generator.own_layout()["latents.latent_avg"].shape == ()

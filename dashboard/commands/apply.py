@@ -17,6 +17,7 @@ from rewrite_core.errors import FileError, ModelMismatch
 if TYPE_CHECKING:
     from dashboard.figures import Width
     from rewrite_core import Generator, Rule
+    from rewrite_core.generators import Form
     from rewrite_core.generators.latents import Scheme
 
 __all__ = ["apply"]
@@ -34,6 +35,13 @@ __all__ = ["apply"]
 @click.option("--strength", type=float, help="Of every rule: 1 as solved, 0 nothing, negative the opposite.")
 @options.out("--out", "A labelled grid, or a folder of PNG files.", folder=True)
 @options.place("--weights", "Folder for the edited model.", folder=True)
+@click.option(
+    "--layout",
+    type=click.Choice(["safetensors", "own", "delta"]),
+    default="safetensors",
+    show_default=True,
+    help="Of --weights: model.json and safetensors, as the file that it came in, or what the rules add.",
+)
 @click.option("--pairs", is_flag=True, help="Draw each picture before and after.")
 @options.seeds("0-15")
 @options.truncation
@@ -48,6 +56,7 @@ def apply(
     strength: float | None,
     out: Output | None,
     weights: Path | None,
+    layout: Form,
     pairs: bool,
     seeds: tuple[int, ...],
     truncation: float,
@@ -77,7 +86,7 @@ def apply(
         strips = {"before": generator, "after": view} if pairs else {"": view}
         files += draw(out, strips, LatentSpec(seeds, scheme, truncation), width, quiet)
     if weights:
-        files += _save(view, weights)
+        files += _save(view, loaded, weights, layout)
     answer = {
         "model": generator.name,
         "fingerprint": view.fingerprint,
@@ -127,10 +136,12 @@ def _require_apart(folder: Path, model: str | None) -> None:
         )
 
 
-def _save(view: Generator, folder: Path) -> list[str]:
+def _save(view: Generator, rules: Sequence[Rule], folder: Path, layout: Form) -> list[str]:
     from rewrite_core.files import write_bytes
+    from rewrite_core.generators import exported
+    from rewrite_core.rules.record import record_of
 
-    files = view.files()
+    files = exported(view, layout, record_of(view, rules))  # before there is a folder for what cannot be
     make_folder(folder)
     for name, content in files.items():
         write_bytes(folder / name, content)

@@ -1,6 +1,14 @@
 """Generators, and how each family becomes one."""
 
-from rewrite_core.generators.checkpoint import embedded_folder, embedded_names, open_generator, open_source
+from rewrite_core.generators.checkpoint import (
+    SUFFIXES,
+    draft_description,
+    embedded_folder,
+    embedded_names,
+    open_generator,
+    open_source,
+)
+from rewrite_core.generators.export import FORMS, Form, export, exported
 from rewrite_core.generators.generator import (
     EPSILON,
     MICRO_BATCH,
@@ -19,8 +27,11 @@ from rewrite_core.generators.stylegan2 import StyleGAN2Generator
 
 __all__ = [
     "EPSILON",
+    "FORMS",
+    "SUFFIXES",
     "MICRO_BATCH",
     "Box",
+    "Form",
     "Generator",
     "LatentSpec",
     "Latents",
@@ -34,8 +45,11 @@ __all__ = [
     "Source",
     "StoredNoise",
     "StyleGAN2Generator",
+    "draft_description",
     "embedded_folder",
     "embedded_names",
+    "export",
+    "exported",
     "from_sequential",
     "open_generator",
     "open_source",

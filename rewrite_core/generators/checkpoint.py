@@ -1,30 +1,39 @@
 """A file of unknown origin → a `Generator`, never executing what is inside.
 
-One door for every family and kind of file: ``model.json`` with ``model.safetensors``, a safetensors file alone, or a
-``.pt`` or ``.pth`` file. The door decodes, inside limits; a family is a module with ``recognise(contents)`` and an
-opener, and one line in `FAMILIES`.
+One door for every family and kind of file: ``model.json`` with ``model.safetensors`` or another file of tensors, or a
+``.safetensors``, ``.pt``, ``.pth`` or Keras ``.h5`` file alone. The door decodes, inside limits; a family is a module
+with ``recognise(contents)`` and an opener, and one line in `FAMILIES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from rewrite_core.errors import FileError
 from rewrite_core.files import read_json, read_safetensors
-from rewrite_core.generators import proggan, sequential, stylegan2
-from rewrite_core.generators.contents import Contents
+from rewrite_core.generators import described, proggan, stylegan2, unnamed
+from rewrite_core.generators.contents import Contents, Stored
 from rewrite_core.generators.generator import Generator
+from rewrite_core.generators.h5file import read_h5
 from rewrite_core.generators.source import Source
 from rewrite_core.generators.torchfile import read_torch
 from rewrite_core.resources import resource_dir
 
-__all__ = ["FAMILIES", "Family", "embedded_folder", "embedded_names", "open_generator", "open_source"]
+__all__ = [
+    "FAMILIES",
+    "SUFFIXES",
+    "Family",
+    "draft_description",
+    "embedded_folder",
+    "embedded_names",
+    "open_generator",
+    "open_source",
+]
 
 DEFAULT = "anime64-dcgan"
+WEIGHTS = "model.safetensors"
 LARGEST_FILE = 4 << 30
 """Bytes. A training checkpoint of a 1024-pixel StyleGAN2, optimisers included, has about a third of it."""
 
@@ -41,7 +50,8 @@ class Family:
 FAMILIES = (
     Family("stylegan2", stylegan2.recognise, stylegan2.open_stylegan2),
     Family("proggan", proggan.recognise, proggan.open_proggan),
-    Family("sequential", sequential.recognise, sequential.open_stack),
+    Family("sequential", described.recognise, described.open_stack),
+    Family("dcgan", unnamed.recognise, unnamed.open_unnamed),
 )
 
 
@@ -93,32 +103,56 @@ def open_source(source: Source) -> Generator:
     )
 
 
+def draft_description(path: str | Path) -> str:
+    """A ``model.json`` for the stack in a file without one, as far as its tensors tell; it is to be checked.
+
+    Raises:
+        FileError: if the file is damaged, or its tensors are no chain of layers.
+    """
+    return unnamed.draft(_decoded(Source.at(Path(path))))
+
+
 def _decoded(source: Source) -> Contents:
     """What the files hold: the description, if there is one, and the tensors of the one file that has them."""
-    described = "model.json" in source.names
+    has_description = "model.json" in source.names
     files = [name for name in source.names if Path(name).suffix.lower() in READERS]
-    if not described and len(files) != 1:
+    if has_description and (WEIGHTS in files or len(files) != 1):
+        files = [WEIGHTS]
+    if len(files) != 1:
         raise FileError(
             found=f"{source.name}: {', '.join(files[:5] or source.names[:5]) or 'no files'}",
-            expected="model.json with model.safetensors, or one .safetensors, .pt or .pth file",
+            expected="model.json with model.safetensors, or one .safetensors, .pt, .pth or .h5 file",
             remedy="Choose one model's files.",
         )
-    file = "model.safetensors" if described else files[0]
+    (file,) = files
     weights = file if file == source.name else f"{source.name}/{file}"
     content = source.read(file)
-    description = None
-    if described:
+    stored = READERS[Path(file).suffix.lower()](content, weights)
+    description = stored.description
+    if has_description:
         description = read_json(source.read("model.json"), what=f"{source.name}/model.json")
-    tensors = READERS[Path(file).suffix.lower()](content, weights)
-    return Contents(source.name if described else Path(file).stem, weights, tensors, description)
+    name = source.name if has_description else Path(file).stem
+    return Contents(name, weights, stored.tensors, description, stored.nested, stored.owned)
 
 
-def _safetensors(content: Path | bytes, what: str) -> Mapping[str, Tensor]:
-    return read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0]
+def _safetensors(content: Path | bytes, what: str) -> Stored:
+    return Stored(read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0], owned=True)
 
 
-def _torch_save(content: Path | bytes, what: str) -> Mapping[str, Tensor]:
+def _torch_save(content: Path | bytes, what: str) -> Stored:
     return read_torch(content, what=what, limit_bytes=LARGEST_FILE)
 
 
-READERS = {".safetensors": _safetensors, ".pt": _torch_save, ".pth": _torch_save}
+def _keras(content: Path | bytes, what: str) -> Stored:
+    return read_h5(content, what=what, limit_bytes=LARGEST_FILE)
+
+
+READERS = {
+    ".safetensors": _safetensors,
+    ".pt": _torch_save,
+    ".pth": _torch_save,
+    ".h5": _keras,
+    ".hdf5": _keras,
+}
+SUFFIXES = tuple(READERS)
+"""Endings of the files that can be opened."""

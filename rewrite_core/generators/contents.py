@@ -5,8 +5,9 @@ The door (`checkpoint.py`) decodes; a family sees names and tensors, whatever ki
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -14,11 +15,43 @@ from torch import Tensor, nn
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import require_finite
+from rewrite_core.generators.layout import WRITTEN, Layout, Place
 
-__all__ = ["LARGEST_NETWORK", "Contents", "extent", "fill"]
+__all__ = ["LARGEST_NETWORK", "Contents", "PREFIXES", "Stored", "extent", "fill"]
+
+PREFIXES = (
+    "g_ema.module.",
+    "g_ema.",
+    "state_dict.module.",
+    "state_dict.",
+    "g.module.",
+    "g.",
+    "module.",
+    "",
+)
+"""What may stand before a generator's tensors: a key of a checkpoint, ``module.`` of `torch.nn.DataParallel`.
+
+An averaged generator comes before the one in training.
+"""
+
+MOST_NETWORKS = 32
+"""First parts of names that are tried as prefixes."""
 
 LARGEST_NETWORK = 2 << 30
 """Bytes of float32 weights. A tensor may claim more numbers than its file holds, by strides of 0."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The tensors of one file by name; `owned`: nothing else has their memory, least of all the file.
+
+    `nested` are the dictionaries that some of them were in, `description` is what the file itself says of the network.
+    """
+
+    tensors: Mapping[str, Tensor]
+    owned: bool
+    nested: frozenset[str] = frozenset()
+    description: Any = None
 
 
 @dataclass(frozen=True)
@@ -28,15 +61,23 @@ class Contents:
     Attributes:
         name: what the generator is called unless its description says otherwise.
         weights: the file with the tensors, as errors name it.
-        tensors: by name; nested dictionaries are joined with a dot (``g_ema.conv1.conv.weight``). They may lie in the
-            file itself: `floats` copies.
+        tensors: by name; nested dictionaries are joined with a dot (``g_ema.conv1.conv.weight``).
         description: the decoded ``model.json``, None without one.
+        nested: names of the dictionaries that some tensors were in.
+        owned: whether nothing else has the tensors' memory; else they may lie in the file itself, and `floats` copies.
     """
 
     name: str
     weights: str
     tensors: Mapping[str, Tensor]
     description: Any = None
+    nested: frozenset[str] = frozenset()
+    owned: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Of the file with the tensors: ``.pt``."""
+        return PurePath(self.weights).suffix.lower()
 
     @property
     def schema(self) -> str:
@@ -44,16 +85,51 @@ class Contents:
         named = self.description.get("schema", "") if isinstance(self.description, Mapping) else ""
         return str(named).partition("/")[0]
 
-    def floats(self, prefix: str = "") -> dict[str, Tensor]:
-        """Float32 copies of the floating point tensors whose names start with `prefix`, which is taken off.
+    @property
+    def prefixes(self) -> list[str]:
+        """All that may stand before a network's names: `PREFIXES`, then the first parts of names, so many at most."""
+        tops = dict.fromkeys(name.partition(".")[0] + "." for name in self.tensors if "." in name)
+        return [*PREFIXES, *(top for top in [*tops][:MOST_NETWORKS] if top not in PREFIXES)]
+
+    def prefix(self, sign: str) -> str | None:
+        """The first of `PREFIXES` under which there is a tensor called `sign`; None if there is none."""
+        return next((prefix for prefix in PREFIXES if prefix + sign in self.tensors), None)
+
+    def under(self, prefix: str) -> dict[str, str]:
+        """The tensors whose names start with `prefix`: name without it → name."""
+        return {name.removeprefix(prefix): name for name in self.tensors if name.startswith(prefix)}
+
+    def called(self, names: Mapping[str, str]) -> Contents:
+        """Only the tensors that `names` lists, new name → name in the file."""
+        return replace(self, tensors={ours: self.tensors[theirs] for ours, theirs in names.items()})
+
+    def layout(self, names: Mapping[str, str], rest: Iterable[str] = ()) -> Layout | None:
+        """How the file holds the tensors that `names` lists, our name → name in the file; None if we do not write such.
+
+        Those that are not of floating point, and those called in `rest`, are kept as they are.
+        """
+        if self.suffix not in WRITTEN:
+            return None
+        found = {ours: (theirs, self.tensors[theirs]) for ours, theirs in names.items()}
+        places = {
+            ours: Place(name, tensor.shape, tensor.dtype)
+            for ours, (name, tensor) in found.items()
+            if tensor.is_floating_point()
+        }
+        counters = [name for name, tensor in found.values() if not tensor.is_floating_point()]
+        kept = {name: self.tensors[name].clone() for name in (*counters, *rest)}
+        held = {*names.values(), *kept}
+        order = tuple(name for name in self.tensors if name in held)
+        return Layout(self.suffix, order, places, kept, self.nested, self.description)
+
+    def floats(self) -> dict[str, Tensor]:
+        """The floating point tensors in float32, each with memory of its own.
 
         Raises:
             FileError: if they are too large together, or not all finite.
         """
         wanted = {
-            name.removeprefix(prefix): tensor.detach()
-            for name, tensor in self.tensors.items()
-            if name.startswith(prefix) and tensor.is_floating_point()
+            name: tensor.detach() for name, tensor in self.tensors.items() if tensor.is_floating_point()
         }
         size = sum(4 * tensor.numel() for tensor in wanted.values())
         if size > LARGEST_NETWORK:
@@ -62,7 +138,10 @@ class Contents:
                 expected=f"at most {LARGEST_NETWORK:,}",
                 remedy="Check that it is the right file.",
             )
-        copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in wanted.items()}
+        copies = {
+            name: tensor.to(torch.float32, copy=not self.owned).contiguous()
+            for name, tensor in wanted.items()
+        }
         require_finite(copies, self.weights)
         return copies
 

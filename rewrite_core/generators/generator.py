@@ -36,9 +36,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rewrite_core.errors import LayerError
+from rewrite_core.errors import FileError, LayerError
 from rewrite_core.generators.convolution import Convolution
 from rewrite_core.generators.latents import Distribution, Latents, LatentSpec, draw
+from rewrite_core.generators.layout import Layout
 from rewrite_core.jobs import Progress
 from rewrite_core.pictures import to_uint8
 
@@ -113,6 +114,8 @@ class Generator(ABC):
     """Seeds → latents → pictures, and the same in steps around any rewritable layer."""
 
     family: str
+    assumed: str = ""
+    """What was taken by convention when it was opened, in a sentence for whoever looks at its pictures."""
 
     def __init__(
         self,
@@ -124,12 +127,14 @@ class Generator(ABC):
         layers: Sequence[Layer],
         distribution: Distribution = "normal",
         largest_map: int = 0,
+        layout: Layout | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.name = name
         self.latent_dim = latent_dim
         self.distribution: Distribution = distribution
         self.picture_size = picture_size
+        self.layout = layout
         self.layers: Mapping[str, Layer] = {layer.name: layer for layer in layers}
         self._largest_map = largest_map  # numbers a picture; 0: no more than the layers' values have
         self._pristine: Generator | None = None
@@ -213,6 +218,24 @@ class Generator(ABC):
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor that what is drawn depends on, under its canonical name."""
         yield from self.network.state_dict().items()
+
+    def stored(self) -> dict[str, Tensor]:
+        """The tensors as the family's files have them, by the names that its `layout` knows."""
+        return dict(self.network.state_dict())
+
+    def own_layout(self) -> dict[str, Tensor]:
+        """The tensors as the file that it came from has them: names, shapes, types, order.
+
+        Raises:
+            FileError: if it came from no file that can be written again, or a weight exceeds the file's precision.
+        """
+        if self.layout is None:
+            raise FileError(
+                found=f"{self.name}, which was not opened from a file that can be written again",
+                expected="a generator with a layout of its own",
+                remedy="Export it as model.json and model.safetensors.",
+            )
+        return self.layout.written(self.stored(), self.name)
 
     def layer(self, name: str) -> Layer:
         """The rewritable layer called `name`.
@@ -322,5 +345,5 @@ def fingerprint(family: str, architecture: Mapping[str, Any], tensors: Mapping[s
         if not tensor.is_floating_point():
             continue  # counters such as num_batches_tracked
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.float().contiguous().numpy().astype("<f4").tobytes())
+        digest.update(tensor.float().contiguous().numpy().astype("<f4", copy=False).data)
     return digest.hexdigest()

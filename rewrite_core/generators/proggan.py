@@ -4,9 +4,9 @@ A layer is pixel norm → nearest upsampling (the odd ones from ``layer3`` on) �
 gain and a bias → leaky ReLU. The first, ``layer1``, is the 4×4 convolution of the latent. The key is the convolution's
 input, after norm and upsampling; the value is its output, before gain and bias.
 
-A file holds ``layerN.conv.weight`` [O, C, k, k], ``layerN.wscale.b`` [O], and ``output_RxR.…`` for the picture; sizes
-are read off them. Latents are normalised on the way in, so scaling them does nothing: truncation other than 1 is
-refused.
+A file holds ``layerN.conv.weight`` [O, C, k, k], ``layerN.wscale.b`` [O], and ``output_RxR.…`` for the picture, perhaps
+under one of `contents.PREFIXES`; sizes are read off them. Latents are normalised on the way in, so scaling them does
+nothing: truncation other than 1 is refused.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from rewrite_core.generators.contents import Contents, extent, fill
 from rewrite_core.generators.convolution import Convolution
 from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
 from rewrite_core.generators.latents import Latents
+from rewrite_core.generators.layout import Layout
 from rewrite_core.settings import Settings
 
 __all__ = ["ProgGANDescription", "ProgGANGenerator", "open_proggan", "recognise"]
 
 SCHEMA = "proggan"
+SIGN = "layer1.wscale.b"
 LAYERS = range(2, 19, 2)
 EPSILON = 1e-8
 SLOPE = 0.2
@@ -97,7 +99,7 @@ class ProgGANGenerator(Generator):
 
     family = SCHEMA
 
-    def __init__(self, network: ProgGANNetwork, *, name: str) -> None:
+    def __init__(self, network: ProgGANNetwork, *, name: str, layout: Layout | None = None) -> None:
         layers = list(_layers(network))
         super().__init__(
             network,
@@ -105,6 +107,7 @@ class ProgGANGenerator(Generator):
             latent_dim=layers[0].in_channels,
             picture_size=layers[-1].value_size,
             layers=layers,
+            layout=layout,
         )
 
     def architecture(self) -> Mapping[str, Any]:
@@ -187,9 +190,7 @@ class ProgGANGenerator(Generator):
 
 def recognise(contents: Contents) -> bool:
     """Whether it is our export, or tensors under the published names."""
-    return contents.schema == SCHEMA or (
-        contents.description is None and "layer1.wscale.b" in contents.tensors
-    )
+    return contents.schema == SCHEMA or (contents.description is None and contents.prefix(SIGN) is not None)
 
 
 def open_proggan(contents: Contents) -> ProgGANGenerator:
@@ -201,13 +202,14 @@ def open_proggan(contents: Contents) -> ProgGANGenerator:
     what, name = contents.weights, contents.name
     if contents.description is not None:
         name = ProgGANDescription.parse(contents.description, f"{name}/model.json", FileError).name
-    tensors = contents.floats()
+    names = contents.under(contents.prefix(SIGN) or "")
+    tensors = contents.called(names).floats()
     channels = _channels(tensors, what)
     size = 2 << len(channels) // 2
     with torch.device("meta"):
         network = ProgGANNetwork(channels, f"output_{size}x{size}")
     fill(network, tensors, what)
-    return ProgGANGenerator(network, name=name)
+    return ProgGANGenerator(network, name=name, layout=contents.layout(names))
 
 
 def _channels(tensors: Mapping[str, Tensor], what: str) -> list[int]:

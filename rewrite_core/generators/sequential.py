@@ -12,56 +12,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from rewrite_core.errors import FileError, PalimpsestError
 from rewrite_core.files import require_finite, to_safetensors_bytes
-from rewrite_core.generators.contents import Contents
+from rewrite_core.generators.description import LatentDescription
 from rewrite_core.generators.flatten import flattened
 from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
 from rewrite_core.generators.latents import Distribution, Latents, LatentSpec
+from rewrite_core.generators.layout import Layout
 from rewrite_core.generators.shapes import starts_with_convolution, trace
-from rewrite_core.generators.stack import ConvolutionModule, Step, describe
-from rewrite_core.settings import Settings
+from rewrite_core.generators.stack import ConvolutionModule, describe
 
-__all__ = ["SequentialGenerator", "StackDescription", "from_sequential", "open_stack", "recognise"]
+__all__ = ["SequentialGenerator", "from_sequential"]
 
 LARGEST_PICTURE = 4096
 TWO = LatentSpec((0, 1))
 """What modules that no step describes are tried on."""
-
-Channels = Literal[1, 3]
-
-
-class LatentDescription(Settings):
-    """The latents a stack was trained on: z in R^dim, standard normal or uniform in [-1, 1)."""
-
-    dim: Annotated[int, Field(ge=1, le=1 << 16)]
-    distribution: Distribution = "normal"
-
-
-class StackDescription(Settings):
-    """The content of a ``model.json`` (schema ``gen-layers/1``)."""
-
-    format: Annotated[Literal["gen-layers/1"], Field(alias="schema")] = "gen-layers/1"
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    resolution: int | None = None
-    channels: Channels = 3
-    latent: LatentDescription
-    output_range: tuple[float, float] = (-1.0, 1.0)
-    parameters: int | None = None
-    layers: Annotated[tuple[Step, ...], Field(min_length=1, max_length=512)]
-    source: dict[str, Any] = Field(default_factory=dict)
-    weights_licence: str = ""
-    training_data: str = ""
-    note: str = ""
-
-
-ABOUT = {"source", "weights_licence", "training_data", "note"}
 
 
 class SequentialGenerator(Generator):
@@ -80,8 +50,11 @@ class SequentialGenerator(Generator):
         latent: LatentDescription,
         output_range: tuple[float, float],
         about: Mapping[str, Any] | None = None,
+        layout: Layout | None = None,
+        assumed: str = "",
     ) -> None:
         self.output_range = output_range
+        self.assumed = assumed
         self.about = dict(about or {})
         self.latent = latent
         sizes = trace(network, latent.dim, name)
@@ -111,6 +84,7 @@ class SequentialGenerator(Generator):
             picture_size=(sides[0], sides[1]),
             layers=list(_layers(network, sizes)),
             largest_map=max(map(math.prod, sizes)),
+            layout=layout,
         )
 
     def architecture(self) -> Mapping[str, Any]:
@@ -191,17 +165,20 @@ class SequentialGenerator(Generator):
             **self.architecture(),
             **self.about,
         }
-        tensors = {
+        return {
+            "model.json": json.dumps(description, indent=1).encode(),
+            "model.safetensors": to_safetensors_bytes(self.stored(), {"fingerprint": self.fingerprint}),
+        }
+
+    def stored(self) -> dict[str, Tensor]:
+        """The steps' tensors in torch's own layout: a transposed convolution's weight is [C, O, kh, kw]."""
+        return {
             f"{name}.{key}": tensor.transpose(0, 1).contiguous()
             if _stored_transposed(module, key)
             else tensor
-            for name, module in modules.items()
+            for name, module in self.network.named_children()
             for key, tensor in module.state_dict().items()
             if tensor.is_floating_point()
-        }
-        return {
-            "model.json": json.dumps(description, indent=1).encode(),
-            "model.safetensors": to_safetensors_bytes(tensors, {"fingerprint": self.fingerprint}),
         }
 
     def _put_weight(self, layer: str, weight: Tensor) -> None:
@@ -265,76 +242,6 @@ def _require_repeatable(generator: SequentialGenerator) -> None:
             found=f"{generator.name}: two different pictures of one latent",
             expected="a stack that draws the same each time",
             remedy="Make its random numbers constant, such as buffers.",
-        )
-
-
-def recognise(contents: Contents) -> bool:
-    """Whether a ``model.json`` describes the tensors."""
-    return contents.description is not None
-
-
-def open_stack(contents: Contents) -> SequentialGenerator:
-    """Build the stack that ``model.json`` describes from the tensors of ``model.safetensors``.
-
-    Raises:
-        FileError: naming the first thing in either file that does not fit.
-    """
-    what = f"{contents.name}/model.json"
-    description = StackDescription.parse(contents.description, what, FileError)
-    tensors = contents.floats()
-    network = nn.Sequential()
-    for index, step in enumerate(description.layers):
-        name = getattr(step, "name", f"step{index:02d}")
-        own = {
-            key.removeprefix(f"{name}."): value
-            for key, value in tensors.items()
-            if key.startswith(f"{name}.")
-        }
-        if hasattr(network, name):
-            raise FileError(
-                found=f"{what}: a step called '{name}', as is another one or a part of torch",
-                expected="a name of its own for each step",
-                remedy="Rename it, and its tensors in model.safetensors.",
-            )
-        network.add_module(name, _built(step, own, name, contents.name))
-    _require_used(tensors, network, contents.name)
-    return SequentialGenerator(
-        network,
-        name=description.name,
-        latent=description.latent,
-        output_range=description.output_range,
-        about=description.model_dump(include=ABOUT, exclude_defaults=True),
-    )
-
-
-def _built(step: Any, tensors: dict[str, Tensor], name: str, origin: str) -> nn.Module:
-    try:
-        module: nn.Module = step.build(tensors)
-    except (KeyError, ValueError, RuntimeError, IndexError, TypeError) as problem:
-        missing = f"no tensor '{name}.{problem.args[0]}'" if isinstance(problem, KeyError) else str(problem)
-        raise FileError(
-            found=f"{origin}/model.safetensors: {missing}",
-            expected=f"the tensors of step '{name}' ({step.op})",
-            remedy="Save model.json and model.safetensors from the same network.",
-        ) from None
-    if isinstance(module, ConvolutionModule) and module.convolution.kernel != tuple(module.weight.shape[2:]):
-        raise FileError(
-            found=f"{origin}/model.safetensors: '{name}.weight' with taps {list(module.weight.shape[2:])}",
-            expected=f"the kernel {list(module.convolution.kernel)} that model.json gives",
-            remedy="Save model.json and model.safetensors from the same network.",
-        )
-    return module
-
-
-def _require_used(tensors: Mapping[str, Tensor], network: nn.Module, origin: str) -> None:
-    """A tensor without a step is a step that model.json forgot: what is drawn would not be what was trained."""
-    unused = sorted(set(tensors) - set(network.state_dict()))
-    left = [name for name in unused if not name.endswith(".num_batches_tracked")]  # a batch norm's counter
-    if left:
-        raise FileError(
-            found=f"{origin}/model.safetensors: {len(left)} of {len(tensors)} tensors, as '{left[0]}', used by no step",
-            expected="only the tensors of the steps in model.json",
-            remedy="Add the missing steps to model.json, or leave those tensors out.",
         )
 
 

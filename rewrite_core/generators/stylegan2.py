@@ -1,7 +1,8 @@
 """Family *StyleGAN2* (Karras et al. 2020; the home family of Bau et al., *Rewriting a Deep Generative Model*, 2020).
 
-A checkpoint is in the rosinality layout, as a ``.pt`` file or as our own export: ``g_ema.…`` and, where there is one,
-``latent_avg``. Resolution (8 to 1024), channels, style dimension, mapping depth and blur are read off the tensors.
+A checkpoint is in the rosinality layout or in the published code's sequential one, as a ``.pt`` file or as our own
+export (`stylegan2_names.py`). Resolution (8 to 1024), channels, style dimension, mapping depth and blur are read off
+the tensors.
 
 Layers are the styled 3×3 convolutions: ``layer2`` at 4×4, then ``layer3``, ``layer4`` … with two a resolution, the odd
 one upsampling. The key is ``s · x``, the input after style modulation; the value is what follows demodulation, blur,
@@ -33,15 +34,15 @@ from rewrite_core.files import to_safetensors_bytes
 from rewrite_core.generators.contents import Contents, extent, fill
 from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
 from rewrite_core.generators.latents import Latents
+from rewrite_core.generators.layout import Layout
 from rewrite_core.generators.noise import NoiseSource, SeededNoise, StoredNoise
+from rewrite_core.generators.stylegan2_names import AVERAGE, names_of, without_average
 from rewrite_core.generators.stylegan2_network import Shape, StyledConvolution, StyleGAN2Network, ToRGB
 from rewrite_core.settings import Settings
 
 __all__ = ["StyleGAN2Description", "StyleGAN2Generator", "open_stylegan2", "recognise"]
 
 SCHEMA = "stylegan2"
-PREFIXES = ("g_ema.", "")
-"""Where the averaged generator's tensors are: in a checkpoint, or in a state dict of their own."""
 
 
 class StyleGAN2Description(Settings):
@@ -59,7 +60,13 @@ class StyleGAN2Generator(Generator):
     network: StyleGAN2Network
 
     def __init__(
-        self, network: StyleGAN2Network, *, shape: Shape, name: str, noise: NoiseSource | None = None
+        self,
+        network: StyleGAN2Network,
+        *,
+        shape: Shape,
+        name: str,
+        noise: NoiseSource | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self.shape = shape
         stored = {f"layer{index + 2}": tensor for index, tensor in enumerate(network.noises.buffers())}
@@ -70,11 +77,14 @@ class StyleGAN2Generator(Generator):
             latent_dim=shape.style_dim,
             picture_size=(shape.resolution, shape.resolution),
             layers=list(_layers(network, shape)),
+            layout=layout,
         )
 
     def with_noise(self, noise: NoiseSource) -> StyleGAN2Generator:
         """The same weights with noise from another source: a generator of its own, with a fingerprint of its own."""
-        return StyleGAN2Generator(self.network, shape=self.shape, name=self.name, noise=noise)
+        return StyleGAN2Generator(
+            self.network, shape=self.shape, name=self.name, noise=noise, layout=self.layout
+        )
 
     def architecture(self) -> Mapping[str, Any]:
         """Sizes, and where noise comes from."""
@@ -207,8 +217,10 @@ class StyleGAN2Generator(Generator):
 
 
 def recognise(contents: Contents) -> bool:
-    """Whether it is our export, or tensors under the rosinality names."""
-    return contents.schema == SCHEMA or (contents.description is None and _prefix(contents) is not None)
+    """Whether it is our export, or tensors under the names of either layout."""
+    return contents.schema == SCHEMA or (
+        contents.description is None and names_of(contents.tensors) is not None
+    )
 
 
 def open_stylegan2(contents: Contents) -> StyleGAN2Generator:
@@ -221,19 +233,18 @@ def open_stylegan2(contents: Contents) -> StyleGAN2Generator:
     if contents.description is not None:
         parsed = StyleGAN2Description.parse(contents.description, f"{name}/model.json", FileError)
         name, seeded = parsed.name, parsed.noise == "seeded"
-    tensors = contents.floats(_prefix(contents) or "")
-    if (average := contents.floats("latent_avg").get("")) is not None:
-        tensors["latent_avg"] = average.reshape(-1)  # [D] or [1, D]
+    absent = without_average(contents.tensors)
+    names = {ours: name for ours, name in (names_of(contents.tensors) or {}).items() if name not in absent}
+    layout = contents.layout(names, rest=absent)
+    tensors = contents.called(names).floats()
+    if AVERAGE in tensors:
+        tensors[AVERAGE] = tensors[AVERAGE].reshape(-1)  # [D] or [1, D]
     shape = _shape(tensors, what)
     with torch.device("meta"):
         network = StyleGAN2Network(shape)
     fill(network, tensors, what)
-    return StyleGAN2Generator(network, shape=shape, name=name, noise=SeededNoise() if seeded else None)
-
-
-def _prefix(contents: Contents) -> str | None:
-    found = [prefix for prefix in PREFIXES if f"{prefix}convs.0.conv.blur.kernel" in contents.tensors]
-    return found[0] if found else None
+    noise = SeededNoise() if seeded else None
+    return StyleGAN2Generator(network, shape=shape, name=name, noise=noise, layout=layout)
 
 
 def _shape(tensors: Mapping[str, Tensor], what: str) -> Shape:
@@ -241,17 +252,19 @@ def _shape(tensors: Mapping[str, Tensor], what: str) -> Shape:
     levels = sum(name.startswith("to_rgbs.") and name.endswith(".conv.weight") for name in tensors)
     widths = [extent(tensors, f"convs.{2 * level}.conv.weight", 1, what) for level in range(levels)]
     shape = Shape(
-        style_dim=extent(tensors, "style.1.weight", 1, what),
+        style_dim=extent(tensors, "conv1.conv.modulation.weight", 1, what),
         depth=sum(name.startswith("style.") and name.endswith(".weight") for name in tensors),
         channels=(extent(tensors, "input.input", 1, what), *widths),
         taps=extent(tensors, "convs.0.conv.blur.kernel", 0, what),
+        picture_taps=extent(tensors, "to_rgbs.0.upsample.kernel", 0, what),
         stored_noise=any(name.startswith("noises.") for name in tensors),
         average="latent_avg" in tensors,
     )
-    if not (8 <= shape.resolution <= 1024 and 2 <= shape.taps <= 16):
+    taps = (shape.taps, shape.picture_taps)
+    if not (8 <= shape.resolution <= 1024 and min(taps) >= 1 and max(taps) <= 16 and shape.picture_taps > 1):
         raise FileError(
-            found=f"{what}: {shape.resolution} px with a blur of {shape.taps} taps",
-            expected="8 to 1024 px, 2 to 16 taps",
+            found=f"{what}: {shape.resolution} px with kernels of {taps[0]} and {taps[1]} taps",
+            expected="8 to 1024 px, 1 to 16 taps to blur with and 2 to 16 to enlarge the picture",
             remedy="Check that it is the right file.",
         )
     return shape

@@ -41,7 +41,8 @@ class Shape:
         style_dim: D, of z and w.
         depth: fully connected layers from z to w.
         channels: at 4, 8, 16 … pixels.
-        taps: of the blur kernel, [taps, taps].
+        taps: of the kernel that blurs what a layer has upsampled, [taps, taps].
+        picture_taps: of the kernel with which the picture so far is enlarged.
         stored_noise: whether the checkpoint brings its own noise.
         average: whether it brings the average w.
     """
@@ -50,6 +51,7 @@ class Shape:
     depth: int
     channels: tuple[int, ...]
     taps: int
+    picture_taps: int
     stored_noise: bool
     average: bool
 
@@ -84,7 +86,7 @@ class StyleGAN2Network(nn.Module):
         ]
         self.conv1, self.convs = first, nn.ModuleList(rest)
         self.to_rgb1 = ToRGB(shape.channels[0], dim, 0)
-        self.to_rgbs = nn.ModuleList(ToRGB(width, dim, shape.taps) for width in shape.channels[1:])
+        self.to_rgbs = nn.ModuleList(ToRGB(width, dim, shape.picture_taps) for width in shape.channels[1:])
         self.noises = nn.Module()
         for index, (_, _, size, _) in enumerate(shape.sizes if shape.stored_noise else []):
             self.noises.register_buffer(f"noise_{index}", torch.empty(1, 1, size, size))

@@ -6,9 +6,10 @@ tensors of its top dictionary and of the dictionaries in it, under joined names:
 
 Before anything is loaded, its pickle is walked, as text: a tuple that unfolds to more than a tensor ever needs is
 refused. A kilobyte can hold one of 2^100 elements (each refers twice to the one before), and hashing it would not end.
+So is a pickle of more steps, or of deeper ones, than tensors in dictionaries take.
 
-A file on disk in the present (zip) format is mapped, not read: only what is copied later is ever loaded, so the
-generator of a training checkpoint costs no more than its own size. Files from before torch 1.6 are read whole.
+A large file on disk in the present (zip) format is mapped, not read: only what is copied later is ever loaded, so the
+generator of a training checkpoint costs no more than twice its own size. Smaller files are read once and not copied.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch import Tensor
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import require_size
+from rewrite_core.generators.contents import Stored
 
 __all__ = ["read_torch"]
 
@@ -38,10 +40,14 @@ _OLD_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 _OLD_PICKLES = 5  # magic number, protocol, system, objects, storage keys; then the numbers
 LARGEST_TUPLE = 256
 """Elements of a tuple, with those of the tuples in it. A tensor takes about 20: its storage, size and strides."""
+MOST_STEPS, DEEPEST_STACK = 200_000, 20_000
+"""Of a pickle. A tensor takes about 40 steps; the stack holds the thousand entries that a dictionary gets at a time."""
+MAPPED = 256 << 20
+"""Bytes of a file from which on it is mapped."""
 _loading = threading.Lock()  # the list of what is harmless is the process's own, and put back after each file
 
 
-def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> dict[str, Tensor]:
+def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> Stored:
     """The tensors of a ``.pt`` or ``.pth`` file or upload by name, on the CPU, perhaps still in the file.
 
     Raises:
@@ -49,7 +55,8 @@ def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> dict[str
     """
     require_size(source, what=what, limit_bytes=limit_bytes)
     try:
-        loaded = _loaded(source, what)
+        mapped = isinstance(source, Path) and source.stat().st_size > MAPPED
+        loaded = _loaded(source, what, mapped)
     except FileError:
         raise
     except Exception as problem:  # a damaged pickle can fail in any way at all
@@ -60,10 +67,11 @@ def read_torch(source: Path | bytes, *, what: str, limit_bytes: int) -> dict[str
             expected="tensors by name",
             remedy="Save the network's state_dict().",
         )
-    return dict(_tensors(loaded))
+    nested = frozenset(name for name, value in _named(loaded) if isinstance(value, Mapping))
+    return Stored(dict(_tensors(loaded)), not mapped, nested)
 
 
-def _loaded(source: Path | bytes, what: str) -> Any:
+def _loaded(source: Path | bytes, what: str, mapped: bool) -> Any:
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         start = file.read(len(_OLD_START))
         zipped = start.startswith(b"PK\3\4")  # what torch goes by
@@ -74,7 +82,7 @@ def _loaded(source: Path | bytes, what: str) -> Any:
         file.seek(0)
         _require_small_tuples(file, zipped, what)
         file.seek(0)
-        mapped = zipped and isinstance(source, Path)
+        mapped &= zipped
         with _loading, torch.serialization.safe_globals(_HARMLESS):
             return torch.load(
                 str(source) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped
@@ -99,7 +107,7 @@ def _require_small_tuples(file: IO[bytes], zipped: bool, what: str) -> None:
     for _ in range(1 if zipped else _OLD_PICKLES):
         if not _has_small_tuples(pickles):
             raise FileError(
-                found=f"{what} holds more than tensors (tuples in tuples)",
+                found=f"{what} holds more than tensors (tuples in tuples, or too much beside them)",
                 expected="a file of tensors",
                 remedy="Save the network's state_dict() alone.",
             )
@@ -125,7 +133,9 @@ def _has_small_tuples(file: IO[bytes]) -> bool:
     stack: list[int] = []
     marks: list[int] = []
     memo: dict[Any, int] = {}
-    for operation, argument, _ in pickletools.genops(file):
+    for step, (operation, argument, _) in enumerate(pickletools.genops(file)):
+        if step > MOST_STEPS or len(stack) > DEEPEST_STACK:
+            return False
         match operation.name:
             case "MARK":
                 marks.append(len(stack))
