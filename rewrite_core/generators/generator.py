@@ -199,9 +199,13 @@ class Generator(ABC):
 
         Fixed for a generator, because batches of different sizes differ in the last bits (3e-6).
         """
+        return max(1, min(MICRO_BATCH, LARGEST_MAPS // (4 * self.largest_map)))
+
+    @property
+    def largest_map(self) -> int:
+        """Numbers in the largest feature map of one picture."""
         values = (layer.out_channels * math.prod(layer.value_size) for layer in self.layers.values())
-        largest = max(1, self._largest_map, *values)
-        return max(1, min(MICRO_BATCH, LARGEST_MAPS // (4 * largest)))
+        return max(1, self._largest_map, *values)
 
     @property
     def device(self) -> torch.device:
@@ -281,6 +285,15 @@ class Generator(ABC):
     def draw(self, spec: LatentSpec, progress: Progress | None = None) -> NDArray[np.uint8]:
         """Pictures of `spec` as bytes, [N, H, W, 3]."""
         return to_uint8(self.sample(spec, progress))
+
+    def on(self, device: torch.device) -> Self:
+        """The same generator with its tensors on `device`; this one stays where it is."""
+        if device == self.device:
+            return self
+        moved = copy.copy(self)
+        moved._pristine = None if self._pristine is None else self._pristine.on(device)
+        moved.network = copy.deepcopy(self.network).to(device)
+        return moved
 
     def with_rules(self, rules: Edits) -> Self:
         """A view in which `rules` hold, and no others: edits are always composed from the pristine weights."""
