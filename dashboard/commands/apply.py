@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,9 @@ import click
 
 from dashboard.commands import options
 from dashboard.commands.console import report
-from dashboard.commands.opening import excuse, opened
+from dashboard.commands.opening import opened, under
 from dashboard.commands.output import Output, draw, make_folder
-from rewrite_core.errors import FileError, ModelMismatch
+from rewrite_core.errors import FileError
 
 if TYPE_CHECKING:
     from dashboard.figures import Width
@@ -71,7 +70,7 @@ def apply(
     if strength is not None:
         loaded = [rule.with_strength(strength) for rule in loaded]
     generator = opened(model, loaded[0].provenance.model)
-    view = _under(generator, loaded, force)
+    view = under(generator, loaded, force)
     files = []
     if out:
         strips = {"before": generator, "after": view} if pairs else {"": view}
@@ -86,21 +85,6 @@ def apply(
     }
     places = " and ".join(str(place) for place in (out and out.path, weights) if place)
     report(answer, f"{', '.join(rule.name for rule in loaded)} on {generator.name}: {places}", as_json)
-
-
-def _under(generator: Generator, rules: Sequence[Rule], force: bool) -> Generator:
-    """A view of `generator` under the rules; one that was made for another is refused, or forced and warned of."""
-    from rewrite_core import RuleStack
-
-    stack = RuleStack()
-    for rule in rules:
-        try:
-            rule.check(generator)
-        except ModelMismatch as problem:
-            excuse(problem, force)
-            rule = rule.adopted_by(generator)
-        stack = stack.push(rule)
-    return generator.with_rules(stack)
 
 
 def _require_apart(folder: Path, model: str | None) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "out",
     "place",
     "quiet",
+    "rules",
     "scheme",
     "seeds",
     "truncation",
@@ -43,6 +44,14 @@ scheme = click.option(
     default="seed",
     show_default=True,
     help="A number is a seed, or a row of the one matrix that published edits count in.",
+)
+rules = click.option(
+    "--rule",
+    "rules",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A rule that holds in the generator; may be repeated.",
 )
 width = click.option(
     "--width",

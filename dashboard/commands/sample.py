@@ -1,30 +1,47 @@
-"""`palimpsest sample`: pictures of a generator."""
+"""`palimpsest sample`: pictures of a generator, few in a figure or many in a folder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dashboard.commands import options
-from dashboard.commands.console import report
-from dashboard.commands.opening import opened
+from dashboard.commands.console import progress, report, warn
+from dashboard.commands.opening import opened, under
 from dashboard.commands.output import Output, draw
 
 if TYPE_CHECKING:
     from dashboard.figures import Width
+    from rewrite_core import Generator, LatentSpec, Rule
+    from rewrite_core.generators.bulk_formats import FormatName
     from rewrite_core.generators.latents import Scheme
 
 __all__ = ["sample"]
 
 
-@click.command(epilog=options.example('palimpsest sample anime64-dcgan --seeds "0-31, 40" --out samples.png'))
+@click.command(
+    epilog=options.example(
+        'palimpsest sample anime64-dcgan --seeds "0-31, 40" --out samples.png',
+        "palimpsest sample anime64-dcgan --seeds 0-9999 --format tar --out samples/",
+    )
+)
 @click.argument("model", required=False)
 @options.seeds("0-31")
 @options.truncation
 @options.scheme
-@options.out("--out", "A labelled grid, or a folder of PNG files.", folder=True, required=True)
+@options.rules
+@options.out("--out", "A labelled grid, or a folder that may hold very many.", folder=True, required=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["png", "tar", "npy"]),
+    help="Of a folder: a file each, tar files of 1,000, or one array.  [default: png]",
+)
 @options.width
+@options.force
 @options.as_json
 @options.quiet
 def sample(
@@ -32,26 +49,69 @@ def sample(
     seeds: tuple[int, ...],
     truncation: float,
     scheme: Scheme,
+    rules: tuple[Path, ...],
     out: Output,
+    format_: FormatName | None,
     width: Width,
+    force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Draw pictures of a generator.
 
     MODEL is the name of an embedded one or the path of a file or folder. The pictures become a labelled grid, or a
-    folder of files named by their seeds.
+    folder of files named by their seeds. A folder is filled by any number of processes at once, and the same command
+    goes on where it was interrupted.
     """
-    from rewrite_core import LatentSpec
+    from rewrite_core import LatentSpec, Rule
 
-    generator = opened(model)
-    files = draw(out, {"": generator}, LatentSpec(seeds, scheme, truncation), width, quiet)
+    if out.figure and format_:
+        raise click.UsageError("--format is of a folder; --out names a figure.")
+    loaded = [Rule.load(path) for path in rules]
+    generator = opened(model, loaded[0].provenance.model if loaded else "")
+    view = under(generator, loaded, force)
+    spec = LatentSpec(seeds, scheme, truncation)
     answer = {
         "model": generator.name,
-        "fingerprint": generator.fingerprint,
+        "fingerprint": view.fingerprint,
         "seeds": seeds,
         "scheme": scheme,
         "truncation": truncation,
-        "files": files,
     }
-    report(answer, f"{generator.name} in {out.path}: {len(seeds):,} drawn", as_json)
+    if out.figure:
+        answer["files"] = draw(out, {"": view}, spec, width, quiet)
+        report(answer, f"{generator.name} in {out.path}: {len(seeds):,} drawn", as_json)
+        return
+    answer |= _fill(view, spec, out.path, format_ or "png", loaded, quiet or not _first())
+    if _first():
+        found = f", {answer['found']:,} there already" if answer["found"] else ""
+        report(answer, f"{generator.name} in {out.path}: {answer['drawn']:,} drawn{found}", as_json)
+
+
+def _fill(
+    view: Generator, spec: LatentSpec, folder: Path, format_: FormatName, rules: list[Rule], quiet: bool
+) -> dict[str, Any]:
+    """Draw into the folder what is missing there, and describe it."""
+    from rewrite_core.generators.bulk import RuleRecord, write_samples
+
+    records = [
+        RuleRecord(name=rule.name, layer=rule.layer, strength=rule.strength, digest=rule.digest)
+        for rule in rules
+    ]
+    with progress("Drawing", quiet) as advance:
+        try:
+            written = write_samples(view, spec, folder, format=format_, rules=records, progress=advance)
+        except KeyboardInterrupt:
+            warn(f"stopped; what is drawn stays in {folder}, and the same command goes on from there")
+            raise
+    return {
+        "format": format_,
+        "drawn": written.drawn,
+        "found": written.found,
+        "files": list(map(str, written.files())),
+    }
+
+
+def _first() -> bool:
+    """Whether this process is the one that speaks: the only one, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
