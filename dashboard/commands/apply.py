@@ -10,8 +10,7 @@ import click
 from dashboard.commands import options
 from dashboard.commands.console import report
 from dashboard.commands.opening import opened, under
-from dashboard.commands.output import Output, draw, make_folder
-from rewrite_core.errors import FileError
+from dashboard.commands.output import Output, draw, make_folder, require_apart
 
 if TYPE_CHECKING:
     from dashboard.figures import Width
@@ -38,6 +37,7 @@ __all__ = ["apply"]
 @options.truncation
 @options.scheme
 @options.width
+@options.device
 @options.force
 @options.as_json
 @options.quiet
@@ -65,7 +65,7 @@ def apply(
     if out is None and weights is None:
         raise click.UsageError("Nothing to write: give --out, --weights or both.")
     if weights:
-        _require_apart(weights, model)
+        require_apart(weights, model)
     loaded = [Rule.load(path) for path in rules]
     if strength is not None:
         loaded = [rule.with_strength(strength) for rule in loaded]
@@ -85,30 +85,6 @@ def apply(
     }
     places = " and ".join(str(place) for place in (out and out.path, weights) if place)
     report(answer, f"{', '.join(rule.name for rule in loaded)} on {generator.name}: {places}", as_json)
-
-
-def _require_apart(folder: Path, model: str | None) -> None:
-    """Refuse to write the edited model over `model`, or among the files that ship with Palimpsest.
-
-    Raises:
-        FileError: saying which.
-    """
-    from rewrite_core import embedded_names
-    from rewrite_core.resources import resource_dir
-
-    held = ""
-    if folder.resolve().is_relative_to(resource_dir("data").resolve()):
-        held = "which belongs to Palimpsest"
-    elif model and model not in embedded_names():  # those are all in `data`
-        source = Path(model).parent if Path(model).is_file() else Path(model)
-        if folder.exists() and source.exists() and folder.samefile(source):
-            held = "which holds the model itself"
-    if held:
-        raise FileError(
-            found=f"{folder}, {held}",
-            expected="another folder for the edited model",
-            remedy="Choose another name.",
-        )
 
 
 def _save(view: Generator, folder: Path) -> list[str]:

@@ -5,26 +5,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import click
+
 from dashboard.commands.console import warn
-from rewrite_core.errors import ModelMismatch
+from rewrite_core.errors import ModelMismatch, RequestError
 
 if TYPE_CHECKING:
+    import torch
+
     from rewrite_core import Generator, Rule
 
-__all__ = ["excuse", "opened", "under"]
+__all__ = ["DEVICE", "excuse", "opened", "require_half", "under"]
+
+DEVICE = "palimpsest.device"
+"""Where a command's context keeps what `--device` said."""
 
 
-def opened(model: str | None, made_for: str = "") -> Generator:
-    """The generator at `model`; else the embedded one called `made_for`; else the default one.
+def opened(model: str | None, made_for: str = "", *, half: bool = False) -> Generator:
+    """The generator at `model`; else the embedded one called `made_for`; else the default one; on the chosen device.
 
     Raises:
         FileError: there is no such model, or it is damaged.
+        RequestError: there is no such device, or it cannot draw in half precision.
     """
     from rewrite_core import embedded_names, open_generator
+    from rewrite_core.generators import find_device
 
+    device = find_device(click.get_current_context().meta.get(DEVICE))
+    if half:
+        require_half(device)
     if model is None and made_for in embedded_names():
         model = made_for
-    return open_generator(model) if model else open_generator()
+    generator = (open_generator(model) if model else open_generator()).on(device)
+    return generator.in_half() if half else generator
+
+
+def require_half(device: torch.device) -> None:
+    """Refuse half precision where it is neither quicker nor tried.
+
+    Raises:
+        RequestError: on anything but a GPU.
+    """
+    if device.type != "cuda":
+        raise RequestError(
+            found=f"--half on {device}",
+            expected="a GPU, where half precision is quicker",
+            remedy="Add --device cuda, or leave --half out.",
+        )
 
 
 def excuse(problem: ModelMismatch, force: bool) -> None:

@@ -8,13 +8,16 @@ from typing import Any
 
 import click
 
+from dashboard.commands.opening import DEVICE
 from dashboard.commands.output import Output, require_folder, require_place
 from dashboard.ranges import parse_ranges
 
 __all__ = [
     "as_json",
+    "device",
     "example",
     "force",
+    "half",
     "model",
     "out",
     "place",
@@ -45,6 +48,14 @@ scheme = click.option(
     show_default=True,
     help="A number is a seed, or a row of the one matrix that published edits count in.",
 )
+device = click.option(
+    "--device",
+    metavar="DEVICE",
+    expose_value=False,
+    callback=lambda context, _option, name: context.meta.update({DEVICE: name}),
+    help="Where to compute: auto, cpu, cuda:0 … or mps.  [default: PALIMPSEST_DEVICE, else cpu]",
+)
+half = click.option("--half", is_flag=True, help="Draw in half precision; on a GPU alone.")
 rules = click.option(
     "--rule",
     "rules",

@@ -41,6 +41,8 @@ __all__ = ["sample"]
     help="Of a folder: a file each, tar files of 1,000, or one array.  [default: png]",
 )
 @options.width
+@options.device
+@options.half
 @options.force
 @options.as_json
 @options.quiet
@@ -53,6 +55,7 @@ def sample(
     out: Output,
     format_: FormatName | None,
     width: Width,
+    half: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -68,7 +71,7 @@ def sample(
     if out.figure and format_:
         raise click.UsageError("--format is of a folder; --out names a figure.")
     loaded = [Rule.load(path) for path in rules]
-    generator = opened(model, loaded[0].provenance.model if loaded else "")
+    generator = opened(model, loaded[0].provenance.model if loaded else "", half=half)
     view = under(generator, loaded, force)
     spec = LatentSpec(seeds, scheme, truncation)
     answer = {

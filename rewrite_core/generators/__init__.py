@@ -1,6 +1,7 @@
 """Generators, and how each family becomes one."""
 
 from rewrite_core.generators.checkpoint import embedded_folder, embedded_names, open_generator, open_source
+from rewrite_core.generators.device import devices, find_device
 from rewrite_core.generators.generator import (
     EPSILON,
     MICRO_BATCH,
@@ -11,7 +12,7 @@ from rewrite_core.generators.generator import (
     Progress,
 )
 from rewrite_core.generators.latents import Latents, LatentSpec
-from rewrite_core.generators.noise import NoiseSource, SeededNoise, StoredNoise
+from rewrite_core.generators.noise import NoiseSource, NoNoise, SeededNoise, StoredNoise
 from rewrite_core.generators.proggan import ProgGANGenerator
 from rewrite_core.generators.sequential import SequentialGenerator, from_sequential
 from rewrite_core.generators.source import Source
@@ -26,6 +27,7 @@ __all__ = [
     "Latents",
     "Layer",
     "LayerInput",
+    "NoNoise",
     "NoiseSource",
     "ProgGANGenerator",
     "Progress",
@@ -34,8 +36,10 @@ __all__ = [
     "Source",
     "StoredNoise",
     "StyleGAN2Generator",
+    "devices",
     "embedded_folder",
     "embedded_names",
+    "find_device",
     "from_sequential",
     "open_generator",
     "open_source",

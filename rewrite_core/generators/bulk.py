@@ -38,6 +38,7 @@ from pydantic import Field
 from rewrite_core.errors import FileError, RequestError
 from rewrite_core.files import read_json, write_json
 from rewrite_core.generators.bulk_formats import FORMATS, Format, FormatName, Part, Writer, writing
+from rewrite_core.generators.footprint import footprint, free_memory
 from rewrite_core.generators.generator import Generator, Progress
 from rewrite_core.generators.latents import LatentSpec, Scheme
 from rewrite_core.pictures import to_uint8
@@ -84,6 +85,7 @@ class Manifest(Settings):
     size: tuple[int, int]
     micro_batch: int
     device: str
+    precision: Literal["float32", "half"] = "float32"
     torch: str
 
     @classmethod
@@ -102,6 +104,7 @@ class Manifest(Settings):
             size=generator.picture_size,
             micro_batch=generator.micro_batch,
             device=generator.device.type,
+            precision=generator.precision,
             torch=torch.__version__,
         )
 
@@ -329,14 +332,14 @@ def _claimed(folder: Path, part: Part) -> FileLock | None:
 
 @contextmanager
 def _single_threaded(generator: Generator) -> Iterator[int]:
-    """One thread for each micro-batch drawn on the CPU; how many are drawn at once."""
-    before = torch.get_num_threads()
-    if generator.device.type != "cpu":
+    """One thread for each micro-batch drawn on the CPU; how many are drawn at once, as far as memory goes."""
+    before, free = torch.get_num_threads(), free_memory(generator.device)
+    if generator.device.type != "cpu" or free is None:
         yield 1
         return
     torch.set_num_threads(1)
     try:
-        yield before
+        yield max(1, min(before, free // 2 // footprint(generator).drawing))
     finally:
         torch.set_num_threads(before)
 

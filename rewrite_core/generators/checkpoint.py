@@ -22,9 +22,19 @@ from rewrite_core.generators.source import Source
 from rewrite_core.generators.torchfile import read_torch
 from rewrite_core.resources import resource_dir
 
-__all__ = ["FAMILIES", "Family", "embedded_folder", "embedded_names", "open_generator", "open_source"]
+__all__ = [
+    "DESCRIPTION",
+    "FAMILIES",
+    "Family",
+    "embedded_folder",
+    "embedded_names",
+    "open_generator",
+    "open_source",
+]
 
 DEFAULT = "anime64-dcgan"
+DESCRIPTION = "model.json"
+"""What a description is called: as a file beside the tensors, or in the metadata of a safetensors file alone."""
 LARGEST_FILE = 4 << 30
 """Bytes. A training checkpoint of a 1024-pixel StyleGAN2, optimisers included, has about a third of it."""
 
@@ -95,7 +105,7 @@ def open_source(source: Source) -> Generator:
 
 def _decoded(source: Source) -> Contents:
     """What the files hold: the description, if there is one, and the tensors of the one file that has them."""
-    described = "model.json" in source.names
+    described = DESCRIPTION in source.names
     files = [name for name in source.names if Path(name).suffix.lower() in READERS]
     if not described and len(files) != 1:
         raise FileError(
@@ -106,19 +116,24 @@ def _decoded(source: Source) -> Contents:
     file = "model.safetensors" if described else files[0]
     weights = file if file == source.name else f"{source.name}/{file}"
     content = source.read(file)
+    tensors, metadata = READERS[Path(file).suffix.lower()](content, weights)
     description = None
     if described:
-        description = read_json(source.read("model.json"), what=f"{source.name}/model.json")
-    tensors = READERS[Path(file).suffix.lower()](content, weights)
+        description = read_json(source.read(DESCRIPTION), what=f"{source.name}/{DESCRIPTION}")
+    elif DESCRIPTION in metadata:
+        description = read_json(metadata[DESCRIPTION], what=f"{weights}: {DESCRIPTION} in its metadata")
     return Contents(source.name if described else Path(file).stem, weights, tensors, description)
 
 
-def _safetensors(content: Path | bytes, what: str) -> Mapping[str, Tensor]:
-    return read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0]
+Read = tuple[Mapping[str, Tensor], Mapping[str, str]]  # tensors, and metadata where the kind of file has any
 
 
-def _torch_save(content: Path | bytes, what: str) -> Mapping[str, Tensor]:
-    return read_torch(content, what=what, limit_bytes=LARGEST_FILE)
+def _safetensors(content: Path | bytes, what: str) -> Read:
+    return read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)
+
+
+def _torch_save(content: Path | bytes, what: str) -> Read:
+    return read_torch(content, what=what, limit_bytes=LARGEST_FILE), {}
 
 
 READERS = {".safetensors": _safetensors, ".pt": _torch_save, ".pth": _torch_save}

@@ -29,7 +29,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self, cast
+from typing import Any, Literal, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from rewrite_core.errors import LayerError
 from rewrite_core.generators.convolution import Convolution
+from rewrite_core.generators.footprint import draw_block
 from rewrite_core.generators.latents import Distribution, Latents, LatentSpec, draw
 from rewrite_core.pictures import to_uint8
 
@@ -115,6 +116,8 @@ class Generator(ABC):
     """Seeds → latents → pictures, and the same in steps around any rewritable layer."""
 
     family: str
+    precision: Literal["float32", "half"] = "float32"
+    """What `sample` draws in; set by `in_half`."""
 
     def __init__(
         self,
@@ -271,12 +274,11 @@ class Generator(ABC):
         weight = self.weight(at.layer) if weight is None else weight
         return self.finish(at, self.respond(at.layer, at.keys, weight), self.energy(at, weight))
 
-    @torch.no_grad()
     def sample(self, spec: LatentSpec, progress: Progress | None = None) -> Tensor:
-        """Pictures [N, 3, R, R] of `spec` on the CPU, drawn a micro-batch at a time."""
+        """Pictures [N, 3, R, R] of `spec` on the CPU, drawn a micro-batch at a time; in parts where memory is short."""
         done, drawn = 0, []
         for block in spec.blocks(self.micro_batch):
-            drawn.append(self.pictures(self.latents(block)).cpu())
+            drawn.append(draw_block(self, block))
             done += len(block)
             if progress:
                 progress(done, len(spec))
@@ -294,6 +296,12 @@ class Generator(ABC):
         moved._pristine = None if self._pristine is None else self._pristine.on(device)
         moved.network = copy.deepcopy(self.network).to(device)
         return moved
+
+    def in_half(self) -> Self:
+        """A view whose samples are drawn in half precision; keys, values and statistics stay in float32."""
+        view = copy.copy(self)
+        view.precision = "half"
+        return view
 
     def with_rules(self, rules: Edits) -> Self:
         """A view in which `rules` hold, and no others: edits are always composed from the pristine weights."""

@@ -168,7 +168,7 @@ class StyleGAN2Generator(Generator):
 
     def _first(self, latents: Latents) -> LayerInput:
         """The batch stopped at the first layer."""
-        w = self.network.style(latents.z)  # [N, D]
+        w = self.network.style(latents.z).float()  # [N, D]; half where samples are drawn so
         if latents.spec.truncation != 1:
             if self.network.latent_avg is None:
                 raise RequestError(
