@@ -19,6 +19,7 @@ from dashboard.commands.convert import convert
 from dashboard.commands.edit import edit
 from dashboard.commands.models import models
 from dashboard.commands.options import example
+from dashboard.commands.project import project
 from dashboard.commands.run import run
 from dashboard.commands.sample import sample
 from dashboard.commands.search import search
@@ -27,7 +28,7 @@ from rewrite_core.errors import PalimpsestError
 
 __all__ = ["main"]
 
-COMMANDS = (run, models, verify, convert, sample, edit, search, apply)
+COMMANDS = (run, models, verify, convert, sample, project, edit, search, apply)
 
 
 class _Failure(click.ClickException):

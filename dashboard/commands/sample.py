@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from dashboard.commands import options
 from dashboard.commands.console import progress, report, warn
+from dashboard.commands.latents import draw_latents, pair
 from dashboard.commands.opening import opened, under
 from dashboard.commands.output import Output, draw
 
@@ -25,13 +27,25 @@ __all__ = ["sample"]
 @click.command(
     epilog=options.example(
         'palimpsest sample anime64-dcgan --seeds "0-31, 40" --out samples.png',
-        "palimpsest sample anime64-dcgan --seeds 0-9999 --format tar --out samples/",
+        "palimpsest sample anime64-dcgan --seeds 0-99 --format tar --out samples/",
     )
 )
 @click.argument("model", required=False)
 @options.seeds("0-31")
 @options.truncation
 @options.scheme
+@click.option(
+    "--latents",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw latents w or z from a file instead.",
+)
+@click.option("--mix", metavar="SEED,SEED", callback=pair, help="Mix the styles of two pictures instead.")
+@click.option(
+    "--crossover",
+    type=click.IntRange(0),
+    help="How many of the first styles are the first picture's.  [default: each number of them in turn]",
+)
 @options.rules
 @options.out("--out", "A labelled grid, or a folder that may hold very many.", folder=True, required=True)
 @click.option(
@@ -51,6 +65,9 @@ def sample(
     seeds: tuple[int, ...],
     truncation: float,
     scheme: Scheme,
+    latents: Path | None,
+    mix: tuple[int, int] | None,
+    crossover: int | None,
     rules: tuple[Path, ...],
     out: Output,
     format_: FormatName | None,
@@ -68,19 +85,21 @@ def sample(
     """
     from rewrite_core import LatentSpec, Rule
 
-    if out.figure and format_:
-        raise click.UsageError("--format is of a folder; --out names a figure.")
+    _require_consistent(out, format_, latents, mix, crossover)
     loaded = [Rule.load(path) for path in rules]
     generator = opened(model, loaded[0].provenance.model if loaded else "", half=half)
     view = under(generator, loaded, force)
     spec = LatentSpec(seeds, scheme, truncation)
-    answer = {
+    answer: dict[str, Any] = {
         "model": generator.name,
         "fingerprint": view.fingerprint,
-        "seeds": seeds,
-        "scheme": scheme,
         "truncation": truncation,
     }
+    if latents or mix:
+        answer |= draw_latents(view, latents, mix, crossover, truncation, out, width, force, quiet)
+        report(answer, f"{generator.name} in {out.path}: {len(answer['pictures']):,} drawn", as_json)
+        return
+    answer |= {"seeds": seeds, "scheme": scheme}
     if out.figure:
         answer["files"] = draw(out, {"": view}, spec, width, quiet)
         report(answer, f"{generator.name} in {out.path}: {len(seeds):,} drawn", as_json)
@@ -89,6 +108,24 @@ def sample(
     if _first():
         found = f", {answer['found']:,} there already" if answer["found"] else ""
         report(answer, f"{generator.name} in {out.path}: {answer['drawn']:,} drawn{found}", as_json)
+
+
+def _require_consistent(
+    out: Output,
+    format_: str | None,
+    latents: Path | None,
+    mix: tuple[int, int] | None,
+    crossover: int | None,
+) -> None:
+    """Refuse options that contradict each other."""
+    seeds = click.get_current_context().get_parameter_source("seeds")
+    named = [seeds is ParameterSource.COMMANDLINE, latents is not None, mix is not None]
+    if sum(named) > 1:
+        raise click.UsageError("--seeds, --latents and --mix each say which pictures: give one.")
+    if format_ and (out.figure or latents or mix):
+        raise click.UsageError("--format is of a folder of seeds.")
+    if crossover is not None and not mix:
+        raise click.UsageError("--crossover is of --mix.")
 
 
 def _fill(

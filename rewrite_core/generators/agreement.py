@@ -40,7 +40,7 @@ from rewrite_core.generators.generator import Generator, Progress
 from rewrite_core.generators.latents import Latents, LatentSpec
 from rewrite_core.pictures import to_uint8
 
-__all__ = ["Agreement", "Reference", "Verdict", "agreement", "read_reference"]
+__all__ = ["Agreement", "Reference", "Verdict", "agreement", "read_arrays", "read_reference"]
 
 Verdict = Literal["same", "same to a byte", "different"]
 
@@ -193,8 +193,7 @@ def read_reference(path: Path, *, array: str = "", truncation: float = 1.0) -> R
     """
     if path.is_dir():
         return _read_folder(path, truncation)
-    require_size(path, what=str(path), limit_bytes=LARGEST_REFERENCE)
-    arrays = _arrays(path)
+    arrays = read_arrays(path, _wanted)
     name = array or _only(arrays, path)
     if name not in arrays:
         raise _unfit(str(path), f"no array '{name}'", f"one of {', '.join(sorted(arrays))}")
@@ -210,15 +209,23 @@ def read_reference(path: Path, *, array: str = "", truncation: float = 1.0) -> R
     return Reference(path.name, pictures, spec, were_bytes, given)
 
 
-def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """The arrays of a file that may be pictures or latents, by name; nothing in it is executed."""
+Wanted = Callable[[str, tuple[int, ...], "np.dtype[np.generic]"], bool]
+
+
+def read_arrays(path: Path, wanted: Wanted) -> dict[str, NDArray[np.generic]]:
+    """The arrays of an ``.npz`` that are `wanted` (name, shape, type), or that of an ``.npy``, called ``array``.
+
+    Raises:
+        FileError: if it is damaged or too large; nothing in it is executed.
+    """
+    require_size(path, what=str(path), limit_bytes=LARGEST_REFERENCE)
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
                 file.seek(0)
-                return {"pictures": np.lib.format.read_array(file, allow_pickle=False)}
+                return {"array": np.lib.format.read_array(file, allow_pickle=False)}
             with zipfile.ZipFile(file) as archive:
-                return dict(_unpacked(archive))
+                return dict(_unpacked(archive, wanted))
     except (
         OSError,
         ValueError,
@@ -232,7 +239,7 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         raise _unfit(str(path), f"a damaged or foreign file ({reason})", "numpy's .npz or .npy") from None
 
 
-def _unpacked(archive: zipfile.ZipFile) -> Iterator[tuple[str, NDArray[np.generic]]]:
+def _unpacked(archive: zipfile.ZipFile, wanted: Wanted) -> Iterator[tuple[str, NDArray[np.generic]]]:
     """Arrays of an ``.npz``, whose sizes are looked at before they are unpacked."""
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
@@ -240,9 +247,14 @@ def _unpacked(archive: zipfile.ZipFile) -> Iterator[tuple[str, NDArray[np.generi
             raise ValueError(f"'{name}' has {info.file_size:,} bytes")
         with archive.open(info) as member:
             shape, kind = _header(member)
-        if name in LATENTS or (len(shape) == 4 and kind.kind in "fu" and 3 in (shape[1], shape[3])):
+        if wanted(name, shape, kind):
             with archive.open(info) as member:
                 yield name, np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _wanted(name: str, shape: tuple[int, ...], kind: np.dtype[np.generic]) -> bool:
+    """Whether an array may be pictures or latents."""
+    return name in LATENTS or (len(shape) == 4 and kind.kind in "fu" and 3 in (shape[1], shape[3]))
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:

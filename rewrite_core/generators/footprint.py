@@ -19,7 +19,7 @@ from rewrite_core.errors import RequestError
 
 if TYPE_CHECKING:
     from rewrite_core.generators.generator import Generator
-    from rewrite_core.generators.latents import LatentSpec
+    from rewrite_core.generators.latents import Latents, LatentSpec
 
 __all__ = ["Footprint", "draw_block", "footprint", "free_memory"]
 
@@ -54,7 +54,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 @torch.no_grad()
-def draw_block(generator: Generator, block: LatentSpec) -> Tensor:
+def draw_block(generator: Generator, block: LatentSpec | Latents) -> Tensor:
     """Pictures [N, 3, R, R] on the CPU, float32, of a micro-batch; in parts where memory is short.
 
     Raises:
@@ -87,7 +87,7 @@ def draw_block(generator: Generator, block: LatentSpec) -> Tensor:
     return torch.empty(0, 3, *generator.picture_size)
 
 
-def _drawn(generator: Generator, part: LatentSpec) -> Tensor:
+def _drawn(generator: Generator, part: LatentSpec | Latents) -> Tensor:
     half = generator.precision == "half"
     with torch.autocast(generator.device.type, torch.float16) if half else nullcontext():
         return generator.pictures(generator.latents(part)).float().cpu()
