@@ -33,7 +33,7 @@ def test_the_cpu_is_taken_unless_the_environment_says_otherwise(monkeypatch):
         find_device()
 
 
-@pytest.mark.parametrize("command", ["sample", "verify"])
+@pytest.mark.parametrize("command", ["sample", "verify", "run"])
 def test_a_device_that_is_not_there_is_refused_in_one_line(command, tmp_path):
     options = ["--out", tmp_path / "a.png"] if command == "sample" else []
     assert "device 'cuda:99'; expected" in refused(command, "--device", "cuda:99", *options)

@@ -319,13 +319,13 @@ def _begin(folder: Path, manifest: Manifest, format: Format) -> None:
 
 
 def _claimed(folder: Path, part: Part) -> FileLock | None:
-    """The claim on a part, or None: another process has it."""
+    """The claim on a part, or None: another process has it, or has just finished all there was to do."""
     with writing(folder):
-        (folder / CLAIMS).mkdir(exist_ok=True)  # whoever finished last has removed it
+        (folder / CLAIMS).mkdir(exist_ok=True)
         lock = FileLock(folder / CLAIMS / f"{part.index:06d}.lock")
         try:
             lock.acquire(blocking=False)
-        except Timeout:
+        except (Timeout, FileNotFoundError):
             return None
     return lock
 
