@@ -14,7 +14,8 @@ from dashboard.session import Session
 from dashboard.text import plain
 from dashboard.verified import agreement_row, described_agreement, size, verified, with_other_noise
 from rewrite_core.generators import Generator
-from rewrite_core.generators.agreement import agreement, read_reference
+from rewrite_core.generators.agreement import agreement
+from rewrite_core.generators.reference import read_reference
 
 __all__ = ["fidelity"]
 
@@ -44,7 +45,7 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "weights", f"{tensors['numbers']:,} in {tensors['tensors']} tensors"
     yield "memory", f"{size(memory['weights'])}, and about {size(memory['drawing'])} to draw"
     refused = found["not_truncated_because"]
-    yield "truncation", f"refused: {refused}" if refused else "yes"
+    yield "truncation", f"no: {refused}" if refused else "yes"
     yield "noise", found["noise"] or "none"
     yield (
         "samples",

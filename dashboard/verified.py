@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rewrite_core.generators import Generator
-    from rewrite_core.generators.agreement import Agreement, Reference
+    from rewrite_core.generators.agreement import Agreement
     from rewrite_core.generators.generator import Progress
+    from rewrite_core.generators.reference import Reference
 
 __all__ = ["agreement_row", "described_agreement", "size", "verified", "with_other_noise"]
 

@@ -17,8 +17,9 @@ from rewrite_core import LatentSpec, RuleStack
 from rewrite_core.errors import Cancelled, FileError, RequestError
 from rewrite_core.generators import Generator
 from rewrite_core.generators import bulk_formats as formats
-from rewrite_core.generators.bulk import CLAIMS, Manifest, RuleRecord, Written, write_samples
+from rewrite_core.generators.bulk import Written, write_samples
 from rewrite_core.generators.bulk_formats import FormatName
+from rewrite_core.generators.bulk_manifest import Manifest, RuleRecord
 from tests.generators import small_generator, some_rule, spec
 
 KINDS = get_args(FormatName)
@@ -67,7 +68,7 @@ def test_a_folder_holds_what_the_generator_draws(generator, tmp_path, kind):
     written = write_samples(generator, SPEC, tmp_path / "new" / "folder", format=kind)
     assert (written.drawn, written.found) == (130, 0)
     np.testing.assert_array_equal(pictures(written), generator.draw(SPEC))
-    assert not (tmp_path / "new" / "folder" / CLAIMS).exists()
+    assert not list((tmp_path / "new" / "folder").glob(".*"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

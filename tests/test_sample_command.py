@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rewrite_core import RuleStack
-from rewrite_core.generators.bulk import Manifest
+from rewrite_core.generators.bulk_manifest import Manifest
 from tests.generators import small_generator, some_rule
 from tests.test_cli import answer, palimpsest, refused
 

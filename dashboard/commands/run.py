@@ -36,7 +36,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder of models that visitors may open by path.",
 )
-@click.option("--device", help="Where to compute: auto, cpu, cuda:0 … or mps.  [default: PALIMPSEST_DEVICE, else cpu]")
+@click.option(
+    "--device", help="Where to compute: auto, cpu, cuda:0 … or mps.  [default: PALIMPSEST_DEVICE, else cpu]"
+)
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 def run(
     port: int | None,

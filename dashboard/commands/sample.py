@@ -132,7 +132,8 @@ def _fill(
     view: Generator, spec: LatentSpec, folder: Path, format_: FormatName, rules: list[Rule], quiet: bool
 ) -> dict[str, Any]:
     """Draw into the folder what is missing there, and describe it."""
-    from rewrite_core.generators.bulk import RuleRecord, write_samples
+    from rewrite_core.generators.bulk import write_samples
+    from rewrite_core.generators.bulk_manifest import RuleRecord
 
     records = [
         RuleRecord(name=rule.name, layer=rule.layer, strength=rule.strength, digest=rule.digest)

@@ -83,7 +83,8 @@ def verify(
 def _compared(
     generator: Generator, against: Path, array: str, batch: int | None, truncation: float, quiet: bool
 ) -> dict[str, Any]:
-    from rewrite_core.generators.agreement import agreement, read_reference
+    from rewrite_core.generators.agreement import agreement
+    from rewrite_core.generators.reference import read_reference
 
     reference = read_reference(against, array=array, truncation=truncation)
     with progress("Comparing", quiet) as advance:

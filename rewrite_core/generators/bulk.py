@@ -26,119 +26,30 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Literal, Self
+from typing import Self
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import Field
 
 from rewrite_core.errors import FileError, RequestError
-from rewrite_core.files import read_json, write_json
+from rewrite_core.files import write_json
 from rewrite_core.generators.bulk_formats import FORMATS, Format, FormatName, Part, Writer, writing
+from rewrite_core.generators.bulk_manifest import MANIFEST, Manifest, RuleRecord
 from rewrite_core.generators.footprint import footprint, free_memory
 from rewrite_core.generators.generator import Generator, Progress
-from rewrite_core.generators.latents import LatentSpec, Scheme
+from rewrite_core.generators.latents import LatentSpec
 from rewrite_core.pictures import to_uint8
-from rewrite_core.settings import Settings
 
-__all__ = ["MANIFEST", "Manifest", "RuleRecord", "Written", "write_samples"]
+__all__ = ["Written", "write_samples"]
 
-MANIFEST = "sample.json"
-CLAIMS = ".claims"
+CLAIMS, LOCK = ".claims", ".sample.lock"
 ENCODERS = 4
 AHEAD = 2
 """Micro-batches that may wait for the encoders, beside those being drawn."""
 LOOK = 0.1
 """Seconds between two looks at what other processes have finished."""
-
-
-class RuleRecord(Settings):
-    """A rule that the pictures were drawn under: `digest` is SHA-256 of what it does."""
-
-    name: str
-    layer: str
-    strength: float
-    digest: str
-
-
-class Manifest(Settings):
-    """The content of ``sample.json``: everything that decides which bytes the pictures are.
-
-    Attributes:
-        model: the generator's name; only told, not compared. So is `torch`, its version.
-        fingerprint: of the generator as drawn, with its rules.
-        seeds: runs [first, last], both inclusive, in the order of the pictures.
-        size: height and width.
-    """
-
-    schema_: Annotated[Literal["palimpsest-sample/1"], Field(alias="schema")] = "palimpsest-sample/1"
-    model: str
-    fingerprint: str
-    rules: tuple[RuleRecord, ...]
-    seeds: tuple[tuple[int, int], ...]
-    scheme: Scheme
-    truncation: float
-    format: FormatName
-    size: tuple[int, int]
-    micro_batch: int
-    device: str
-    precision: Literal["float32", "half"] = "float32"
-    torch: str
-
-    @classmethod
-    def of(
-        cls, generator: Generator, spec: LatentSpec, format: FormatName, rules: Sequence[RuleRecord]
-    ) -> Self:
-        """What a folder of these pictures says of itself."""
-        return cls(
-            model=generator.name,
-            fingerprint=generator.fingerprint,
-            rules=tuple(rules),
-            seeds=tuple(_runs(spec.seeds)),
-            scheme=spec.scheme,
-            truncation=spec.truncation,
-            format=format,
-            size=generator.picture_size,
-            micro_batch=generator.micro_batch,
-            device=generator.device.type,
-            precision=generator.precision,
-            torch=torch.__version__,
-        )
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """The manifest of a folder.
-
-        Raises:
-            FileError: if there is none, or it is damaged.
-        """
-        what = f"{folder}/{MANIFEST}"
-        return cls.parse(read_json(folder / MANIFEST, what=what), what, FileError)
-
-    @property
-    def spec(self) -> LatentSpec:
-        """The latents of the pictures."""
-        seeds = (seed for first, last in self.seeds for seed in range(first, last + 1))
-        return LatentSpec.of(seeds, self.scheme, self.truncation)
-
-    def require(self, asked: Manifest, folder: Path) -> None:
-        """Refuse to add other pictures than these.
-
-        Raises:
-            FileError: naming the first thing that differs.
-        """
-        told = {"model", "torch"}
-        ours, theirs = (manifest.model_dump(mode="json", exclude=told) for manifest in (self, asked))
-        for name, value in ours.items():
-            if value != theirs[name]:
-                raise FileError(
-                    found=f"{folder} with pictures of {name} {_short(value)}",
-                    expected=f"{name} {_short(theirs[name])}, or an empty folder",
-                    remedy="Choose another folder, or delete this one.",
-                )
 
 
 @dataclass(frozen=True)
@@ -297,10 +208,14 @@ def _enter(folder: Path, manifest: Manifest, format: Format) -> None:
     """Begin the folder, or see that it was begun for the same pictures; one process at a time."""
     if not (folder / MANIFEST).exists():
         with writing(folder):
-            (folder / CLAIMS).mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / CLAIMS / "folder.lock"):
-            if not (folder / MANIFEST).exists():
-                _begin(folder, manifest, format)
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = folder / LOCK
+        with FileLock(lock):
+            try:
+                if not (folder / MANIFEST).exists():
+                    _begin(folder, manifest, format)
+            finally:
+                lock.unlink(missing_ok=True)  # whoever still waits for it will find the manifest
     Manifest.load(folder).require(manifest, folder)
 
 
@@ -308,7 +223,6 @@ def _begin(folder: Path, manifest: Manifest, format: Format) -> None:
     """Put the manifest in a folder that holds no pictures yet."""
     stray = next((path.name for pattern in format.patterns for path in folder.glob(pattern)), None)
     if stray:
-        shutil.rmtree(folder / CLAIMS, ignore_errors=True)
         raise FileError(
             found=f"{folder} with {stray} in it, and no {MANIFEST} that says what it is of",
             expected="an empty folder, or one begun by the same command",
@@ -342,14 +256,3 @@ def _single_threaded(generator: Generator) -> Iterator[int]:
         yield max(1, min(before, free // 2 // footprint(generator).drawing))
     finally:
         torch.set_num_threads(before)
-
-
-def _runs(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Runs of consecutive seeds, first and last."""
-    cuts = [0, *(at for at, (a, b) in enumerate(pairwise(seeds), 1) if b != a + 1), len(seeds)]
-    yield from ((seeds[a], seeds[b - 1]) for a, b in pairwise(cuts) if b > a)
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -89,7 +89,8 @@ def facts(generator: Generator) -> Facts:
     try:
         generator.sample(LatentSpec((0,), truncation=0.5))
     except RequestError as problem:
-        refused = problem.expected.partition("since ")[2] or problem.expected
+        reason = problem.expected.partition("since ")[2] or problem.expected
+        refused = reason.replace(generator.name, "it")
     return Facts(refused, str(generator.architecture().get("noise", "")))
 
 

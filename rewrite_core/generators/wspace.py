@@ -16,9 +16,9 @@ from torch import Tensor
 
 from rewrite_core.errors import FileError, ModelMismatch, RequestError
 from rewrite_core.files import read_safetensors, require_finite, write_safetensors
-from rewrite_core.generators.agreement import read_arrays
 from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.latents import Latents, LatentSpec
+from rewrite_core.generators.reference import read_arrays
 
 __all__ = ["given", "mixed", "read_latents", "write_latents"]
 
