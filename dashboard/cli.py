@@ -15,18 +15,21 @@ import click
 
 from dashboard.commands.apply import apply
 from dashboard.commands.console import printable
+from dashboard.commands.convert import convert
 from dashboard.commands.edit import edit
 from dashboard.commands.models import models
 from dashboard.commands.options import example
+from dashboard.commands.project import project
 from dashboard.commands.run import run
 from dashboard.commands.sample import sample
 from dashboard.commands.search import search
 from dashboard.commands.stats import stats
+from dashboard.commands.verify import verify
 from rewrite_core.errors import PalimpsestError
 
 __all__ = ["main"]
 
-COMMANDS = (run, models, sample, edit, search, apply, stats)
+COMMANDS = (run, models, verify, convert, sample, project, edit, search, apply, stats)
 
 
 class _Failure(click.ClickException):

@@ -13,7 +13,7 @@ from pathlib import Path
 import streamlit as st
 
 from rewrite_core.errors import FileError
-from rewrite_core.generators import SUFFIXES, Generator, Source, open_source
+from rewrite_core.generators import SUFFIXES, Generator, Source, find_device, open_source
 
 __all__ = ["offered_models", "open_path", "open_upload", "paths_allowed"]
 
@@ -60,7 +60,7 @@ def open_path(text: str) -> Generator:
             expected="a model below the server's --models folder",
             remedy="Upload the files instead.",
         )
-    return open_source(Source.at(path))
+    return open_source(Source.at(path)).on(find_device())
 
 
 def open_upload(files: Mapping[str, bytes]) -> Generator:
@@ -69,7 +69,7 @@ def open_upload(files: Mapping[str, bytes]) -> Generator:
     Raises:
         FileError: if they are not a model; nothing inside is ever executed.
     """
-    return open_source(Source("upload", dict(files)))
+    return open_source(Source("upload", dict(files))).on(find_device())
 
 
 def _offered() -> Path | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dashboard.budget import Budget
 from rewrite_core.directions.matches import Matches
-from rewrite_core.generators import Generator, LatentSpec, embedded_names, open_generator
+from rewrite_core.generators import Generator, LatentSpec, embedded_names, find_device, open_generator
 from rewrite_core.jobs import Job, Progress
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rewrite import Edit, check_model
@@ -205,7 +205,7 @@ def session() -> Session:
 @st.cache_resource(max_entries=8, show_spinner=False)
 def embedded(name: str) -> Generator:
     """An embedded generator, loaded once for all visitors."""
-    return open_generator(name)
+    return open_generator(name).on(find_device())
 
 
 _drawn: Budget[NDArray[np.uint8]] = Budget(512 << 20, lambda pictures: pictures.nbytes)

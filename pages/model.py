@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard.binding import bound
 from dashboard.described import layer_rows
 from dashboard.errors import shown
+from dashboard.fidelity import fidelity
 from dashboard.gallery import Picture, gallery, range_box
 from dashboard.opening import offered_models, open_path, open_upload, paths_allowed
 from dashboard.saving import weights_download
@@ -130,7 +131,7 @@ def export(visitor: Session) -> None:
 
 
 def page(visitor: Session) -> None:
-    """Cards, samples, layers."""
+    """Cards, samples, layers, fidelity."""
     cards(visitor)
     drawn_side, built_side = st.columns([1.45, 1], gap="medium")
     with drawn_side, shown():
@@ -140,6 +141,7 @@ def page(visitor: Session) -> None:
         st.subheader("Layers")
         architecture(visitor.generator.pristine)
         export(visitor)
+        fidelity(visitor)
 
 
 page(session())

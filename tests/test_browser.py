@@ -16,7 +16,15 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect
 from torch import nn
 
-from rewrite_core import EditRequest, Mask, example_edit, from_sequential, open_generator, rewrite
+from rewrite_core import (
+    EditRequest,
+    LatentSpec,
+    Mask,
+    example_edit,
+    from_sequential,
+    open_generator,
+    rewrite,
+)
 from rewrite_core.files import write_json
 from rewrite_core.generators import embedded_folder
 from tests.browser import canvas, draw_stroke, serve, wait_text
@@ -298,6 +306,23 @@ def test_a_stylegan2_checkpoint_opens_by_upload_and_is_edited_and_truncated_like
     wait_text(visitor, "elsewhere", timeout=60)
     pairs = sources(visitor, "pairs")
     assert pairs[0::2] != pairs[1::2]
+
+
+def test_given_pictures_are_compared_with_what_the_open_model_draws(visitor: Page, tmp_path: Path) -> None:
+    pictures = open_generator().draw(LatentSpec.of(range(4)))
+    np.savez(tmp_path / "same.npz", pictures=pictures, seeds=np.arange(4))
+    np.savez(tmp_path / "mirrored.npz", pictures=pictures[:, :, ::-1], seeds=np.arange(4))
+    visitor.get_by_role("link", name="Model").click()
+    wait_text(visitor, "Nothing unusual in the weights")
+    press(visitor, "compare")
+    for name, verdict in (
+        ("same", "Same: 4 pictures, no difference"),
+        ("mirrored", "the given pictures are mirrored"),
+    ):
+        visitor.locator(".st-key-given-pictures input[type=file]").set_input_files(tmp_path / f"{name}.npz")
+        expect(visitor.locator(".st-key-given-pictures")).to_contain_text(f"{name}.npz")
+        press(visitor, "compare-now")
+        wait_text(visitor, verdict)
 
 
 def small_stack() -> nn.Sequential:

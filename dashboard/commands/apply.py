@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,8 @@ import click
 
 from dashboard.commands import options
 from dashboard.commands.console import report
-from dashboard.commands.opening import excuse, opened
-from dashboard.commands.output import Output, draw, make_folder
-from rewrite_core.errors import FileError, ModelMismatch
+from dashboard.commands.opening import opened, under
+from dashboard.commands.output import Output, draw, make_folder, require_apart
 
 if TYPE_CHECKING:
     from dashboard.figures import Width
@@ -47,6 +45,7 @@ __all__ = ["apply"]
 @options.truncation
 @options.scheme
 @options.width
+@options.device
 @options.force
 @options.as_json
 @options.quiet
@@ -75,12 +74,12 @@ def apply(
     if out is None and weights is None:
         raise click.UsageError("Nothing to write: give --out, --weights or both.")
     if weights:
-        _require_apart(weights, model)
+        require_apart(weights, model)
     loaded = [Rule.load(path) for path in rules]
     if strength is not None:
         loaded = [rule.with_strength(strength) for rule in loaded]
     generator = opened(model, loaded[0].provenance.model)
-    view = _under(generator, loaded, force)
+    view = under(generator, loaded, force)
     files = []
     if out:
         strips = {"before": generator, "after": view} if pairs else {"": view}
@@ -95,45 +94,6 @@ def apply(
     }
     places = " and ".join(str(place) for place in (out and out.path, weights) if place)
     report(answer, f"{', '.join(rule.name for rule in loaded)} on {generator.name}: {places}", as_json)
-
-
-def _under(generator: Generator, rules: Sequence[Rule], force: bool) -> Generator:
-    """A view of `generator` under the rules; one that was made for another is refused, or forced and warned of."""
-    from rewrite_core import RuleStack
-
-    stack = RuleStack()
-    for rule in rules:
-        try:
-            rule.check(generator)
-        except ModelMismatch as problem:
-            excuse(problem, force)
-            rule = rule.adopted_by(generator)
-        stack = stack.push(rule)
-    return generator.with_rules(stack)
-
-
-def _require_apart(folder: Path, model: str | None) -> None:
-    """Refuse to write the edited model over `model`, or among the files that ship with Palimpsest.
-
-    Raises:
-        FileError: saying which.
-    """
-    from rewrite_core import embedded_names
-    from rewrite_core.resources import resource_dir
-
-    held = ""
-    if folder.resolve().is_relative_to(resource_dir("data").resolve()):
-        held = "which belongs to Palimpsest"
-    elif model and model not in embedded_names():  # those are all in `data`
-        source = Path(model).parent if Path(model).is_file() else Path(model)
-        if folder.exists() and source.exists() and folder.samefile(source):
-            held = "which holds the model itself"
-    if held:
-        raise FileError(
-            found=f"{folder}, {held}",
-            expected="another folder for the edited model",
-            remedy="Choose another name.",
-        )
 
 
 def _save(view: Generator, rules: Sequence[Rule], folder: Path, layout: Form) -> list[str]:

@@ -31,6 +31,7 @@ __all__ = ["edit"]
 @options.out("--pairs", "Figure of pictures before and after, or a folder of them.", folder=True)
 @options.seeds("1000-1015")
 @options.width
+@options.device
 @options.force
 @options.as_json
 @options.quiet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from dashboard.commands.console import report
 from dashboard.commands.options import as_json, example
 from dashboard.commands.table import table
 from dashboard.described import layer_rows
+from dashboard.words import size
 
 if TYPE_CHECKING:
     from rewrite_core.generators import Generator
@@ -36,12 +38,15 @@ def models(paths: tuple[str, ...], as_json: bool) -> None:
 
 
 def _described(generator: Generator, edits: Iterable[str]) -> dict[str, Any]:
+    from rewrite_core.generators.footprint import footprint
+
     return {
         "name": generator.name,
         "family": generator.family,
         "resolution": generator.resolution,
         "latent_dim": generator.latent_dim,
         "fingerprint": generator.fingerprint,
+        "memory": asdict(footprint(generator)),
         "default_layer": generator.default_layer,
         "layers": layer_rows(generator),
         "edits": list(edits),
@@ -52,7 +57,8 @@ def _text(model: dict[str, Any]) -> str:
     head = f"{model['name']}  ({model['family']}, {model['resolution']} px, latent {model['latent_dim']})"
     edits = [f"example edits: {', '.join(model['edits'])}"] if model["edits"] else []
     rows = [_row(layer, model["default_layer"]) for layer in model["layers"]]
-    return "\n".join([head, f"fingerprint {model['fingerprint']}", *edits, *table([HEADER, *rows])])
+    memory = f"memory {size(model['memory']['weights'])} of weights, about {size(model['memory']['drawing'])} to draw"
+    return "\n".join([head, f"fingerprint {model['fingerprint']}", memory, *edits, *table([HEADER, *rows])])
 
 
 def _row(layer: dict[str, Any], default: str) -> Sequence[str]:

@@ -8,19 +8,24 @@ from typing import Any
 
 import click
 
+from dashboard.commands.opening import DEVICE
 from dashboard.commands.output import Output, require_folder, require_place
 from dashboard.ranges import parse_ranges
 from dashboard.sizes import parse_size
 
 __all__ = [
+    "ENVIRONMENT",
     "as_json",
     "device",
+    "devices",
     "example",
     "force",
+    "half",
     "model",
     "out",
     "place",
     "quiet",
+    "rules",
     "scheme",
     "seeds",
     "size",
@@ -30,6 +35,8 @@ __all__ = [
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+ENVIRONMENT = "PALIMPSEST_DEVICE"
+"""The variable that stands for a device not named otherwise."""
 MOST = 1_000_000
 """Pictures named in one command, at most."""
 
@@ -50,9 +57,25 @@ scheme = click.option(
 device = click.option(
     "--device",
     metavar="DEVICE",
+    expose_value=False,
+    callback=lambda context, _option, name: context.meta.update({DEVICE: name}),
+    help="Where to compute: auto, cpu, cuda:0 … or mps.  [default: PALIMPSEST_DEVICE, else cpu]",
+)
+devices = click.option(
+    "--device",
+    metavar="DEVICE",
+    envvar=ENVIRONMENT,
     default="auto",
-    show_default=True,
-    help="cpu, cuda, cuda:N, or auto: every GPU that there is, else the processors.",
+    help="Where to compute; auto and cuda take every GPU.  [default: PALIMPSEST_DEVICE, else auto]",
+)
+half = click.option("--half", is_flag=True, help="Draw in half precision; on a GPU alone.")
+rules = click.option(
+    "--rule",
+    "rules",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A rule that holds in the generator; may be repeated.",
 )
 width = click.option(
     "--width",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dashboard.figures import Width
     from rewrite_core.generators import Generator, LatentSpec
 
-__all__ = ["Output", "draw", "make_folder", "require_folder", "require_place"]
+__all__ = ["Output", "draw", "make_folder", "require_apart", "require_folder", "require_place"]
 
 FIGURES = (".png", ".svg", ".pdf")
 MOST = 1024
@@ -74,6 +74,34 @@ def require_folder(path: Path) -> None:
         raise FileError(
             found=f"{there} is a file",
             expected="a folder, or a name that is free",
+            remedy="Choose another name.",
+        )
+
+
+def require_apart(place: Path, model: str | None) -> None:
+    """Refuse to write a model over `model`, or among the files that ship with Palimpsest; a folder, or one file.
+
+    Raises:
+        FileError: saying which.
+    """
+    from rewrite_core import embedded_names
+    from rewrite_core.resources import resource_dir
+
+    held = ""
+    if place.resolve().is_relative_to(resource_dir("data").resolve()):
+        held = "which belongs to Palimpsest"
+    elif model and place.exists() and Path(model).exists() and model not in embedded_names():
+        source = Path(model)
+        if place.is_file():
+            sources = [source] if source.is_file() else [path for path in source.iterdir() if path.is_file()]
+        else:
+            sources = [source.parent if source.is_file() else source]
+        if any(place.samefile(path) for path in sources):
+            held = "which holds the model itself"
+    if held:
+        raise FileError(
+            found=f"{place}, {held}",
+            expected="another place for what is written",
             remedy="Choose another name.",
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dashboard.commands.options import example
+from dashboard.commands.options import ENVIRONMENT, example
 from rewrite_core.errors import RequestError
 
 __all__ = ["run"]
@@ -35,11 +35,23 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder of models that visitors may open by path.",
 )
+@click.option(
+    "--device", help="Where to compute: auto, cpu, cuda:0 … or mps.  [default: PALIMPSEST_DEVICE, else cpu]"
+)
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 def run(
-    port: int | None, host: str | None, names: tuple[str, ...], models: Path | None, no_browser: bool
+    port: int | None,
+    host: str | None,
+    names: tuple[str, ...],
+    models: Path | None,
+    device: str | None,
+    no_browser: bool,
 ) -> None:
     """Start the app and open it in the browser; Ctrl-C stops it."""
+    if device or ENVIRONMENT in os.environ:
+        from rewrite_core.generators import find_device
+
+        os.environ[ENVIRONMENT] = str(find_device(device))
     _require_free(host or LOOPBACK[0], port or 0)
     if models:
         os.environ["PALIMPSEST_MODELS"] = str(models.resolve())

@@ -28,6 +28,7 @@ __all__ = ["search"]
 )
 @options.out("--out", "Figure of these pictures, with what matches outlined.")
 @options.width
+@options.device
 @options.force
 @options.as_json
 @options.quiet

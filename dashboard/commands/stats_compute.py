@@ -49,7 +49,7 @@ ALL = "all"
 @options.seeds("0-999")
 @options.truncation
 @options.scheme
-@options.device
+@options.devices
 @options.as_json
 @options.quiet
 def compute(
@@ -73,7 +73,7 @@ def compute(
     from rewrite_core.statistics.distributed import Team
 
     team = Team.here(device)
-    generator = opened(model).on(team.devices[0])
+    generator = opened(model, device=team.devices[0])
     spec, store = LatentSpec(seeds, scheme, truncation), default_store()
     wanted = _wanted(generator, layers, kinds)
     _meet(team, generator, spec, wanted, store)

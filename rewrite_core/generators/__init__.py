@@ -8,6 +8,7 @@ from rewrite_core.generators.checkpoint import (
     open_generator,
     open_source,
 )
+from rewrite_core.generators.device import devices, find_device
 from rewrite_core.generators.export import FORMS, Form, export, exported
 from rewrite_core.generators.generator import (
     EPSILON,
@@ -19,7 +20,7 @@ from rewrite_core.generators.generator import (
     Progress,
 )
 from rewrite_core.generators.latents import Latents, LatentSpec
-from rewrite_core.generators.noise import NoiseSource, SeededNoise, StoredNoise
+from rewrite_core.generators.noise import NoiseSource, NoNoise, SeededNoise, StoredNoise
 from rewrite_core.generators.proggan import ProgGANGenerator
 from rewrite_core.generators.sequential import SequentialGenerator, from_sequential
 from rewrite_core.generators.source import Source
@@ -37,6 +38,7 @@ __all__ = [
     "Latents",
     "Layer",
     "LayerInput",
+    "NoNoise",
     "NoiseSource",
     "ProgGANGenerator",
     "Progress",
@@ -45,11 +47,13 @@ __all__ = [
     "Source",
     "StoredNoise",
     "StyleGAN2Generator",
+    "devices",
     "draft_description",
     "embedded_folder",
     "embedded_names",
     "export",
     "exported",
+    "find_device",
     "from_sequential",
     "open_generator",
     "open_source",

@@ -22,6 +22,7 @@ from rewrite_core.generators.torchfile import read_torch
 from rewrite_core.resources import resource_dir
 
 __all__ = [
+    "DESCRIPTION",
     "FAMILIES",
     "SUFFIXES",
     "Family",
@@ -34,6 +35,8 @@ __all__ = [
 
 DEFAULT = "anime64-dcgan"
 WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+"""What a description is called: as a file beside the tensors, or in the metadata of a safetensors file alone."""
 LARGEST_FILE = 4 << 30
 """Bytes. A training checkpoint of a 1024-pixel StyleGAN2, optimisers included, has about a third of it."""
 
@@ -114,7 +117,7 @@ def draft_description(path: str | Path) -> str:
 
 def _decoded(source: Source) -> Contents:
     """What the files hold: the description, if there is one, and the tensors of the one file that has them."""
-    has_description = "model.json" in source.names
+    has_description = DESCRIPTION in source.names
     files = [name for name in source.names if Path(name).suffix.lower() in READERS]
     if has_description and (WEIGHTS in files or len(files) != 1):
         files = [WEIGHTS]
@@ -130,13 +133,17 @@ def _decoded(source: Source) -> Contents:
     stored = READERS[Path(file).suffix.lower()](content, weights)
     description = stored.description
     if has_description:
-        description = read_json(source.read("model.json"), what=f"{source.name}/model.json")
+        description = read_json(source.read(DESCRIPTION), what=f"{source.name}/{DESCRIPTION}")
     name = source.name if has_description else Path(file).stem
     return Contents(name, weights, stored.tensors, description, stored.nested, stored.owned)
 
 
 def _safetensors(content: Path | bytes, what: str) -> Stored:
-    return Stored(read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0], owned=True)
+    tensors, metadata = read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)
+    description = None
+    if DESCRIPTION in metadata:
+        description = read_json(metadata[DESCRIPTION], what=f"{what}: {DESCRIPTION} in its metadata")
+    return Stored(tensors, owned=True, description=description)
 
 
 def _torch_save(content: Path | bytes, what: str) -> Stored:

@@ -14,7 +14,7 @@ is drawn in four steps that can each be taken alone::
 
 Axes: batch N, key channels (units) C, value channels O, height and width; weights are canonical ``[O, C, kh, kw]``
 whatever the family stores; pictures are [N, 3, R, R], zero-centred, nominally in [-1, 1]. Everything is float32 in
-evaluation mode, without gradients.
+evaluation mode. Weights take no gradient: none is recorded unless the latents or a weight handed in want one.
 
 A loaded generator is never changed. ``with_rules`` gives a *view*: a copy of the modules that shares every tensor
 except the edited weights, so a thousand visitors share one loaded network and never see each other's rules.
@@ -29,15 +29,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self, cast
+from typing import Any, Literal, Protocol, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rewrite_core.errors import FileError, LayerError
+from rewrite_core.errors import FileError, LayerError, RequestError
 from rewrite_core.generators.convolution import Convolution
+from rewrite_core.generators.footprint import draw_block
 from rewrite_core.generators.latents import Distribution, Latents, LatentSpec, draw
 from rewrite_core.generators.layout import Layout
 from rewrite_core.jobs import Progress
@@ -84,17 +85,16 @@ class LayerInput:
     def first(self, count: int) -> LayerInput:
         """The first `count` samples of the batch."""
         rest = {name: value[:count] for name, value in self.rest.items()}
-        latents = Latents(
-            self.latents.z[:count], replace(self.latents.spec, seeds=self.latents.spec.seeds[:count])
-        )
-        return LayerInput(self.layer, self.keys[:count], latents, rest)
+        return LayerInput(self.layer, self.keys[:count], self.latents.first(count), rest)
 
 
 def joined(parts: Sequence[LayerInput]) -> LayerInput:
     """Batches stopped at one layer, as one batch."""
     specs = [part.latents.spec for part in parts]
     spec = replace(specs[0], seeds=tuple(seed for spec in specs for seed in spec.seeds))
-    latents = Latents(torch.cat([part.latents.z for part in parts]), spec)
+    given = [part.latents.w for part in parts if part.latents.w is not None]
+    w = torch.cat(given) if len(given) == len(parts) else None  # rest holds what each was drawn from
+    latents = Latents(torch.cat([part.latents.z for part in parts]), spec, w)
     rest = {
         name: torch.cat([part.rest[name].expand(len(part.keys), *value.shape[1:]) for part in parts])
         for name, value in parts[0].rest.items()
@@ -116,6 +116,8 @@ class Generator(ABC):
     family: str
     assumed: str = ""
     """What was taken by convention when it was opened, in a sentence for whoever looks at its pictures."""
+    precision: Literal["float32", "half"] = "float32"
+    """What `sample` draws in; set by `in_half`."""
 
     def __init__(
         self,
@@ -179,6 +181,23 @@ class Generator(ABC):
     @abstractmethod
     def _put_weight(self, layer: str, weight: Tensor) -> None:
         """Replace (never write into) the layer's weight; called on a view's own modules only."""
+
+    @property
+    def styles(self) -> int:
+        """L, the places where a style w enters the network; 0 without a mapping network."""
+        return 0
+
+    def mapped(self, latents: Latents) -> Tensor:
+        """What the mapping network makes of z, or the w that was given, truncated: [N, D] or [N, L, D].
+
+        Raises:
+            RequestError: if there is no mapping network.
+        """
+        raise RequestError(
+            found=f"{self.name}, which has no mapping network",
+            expected="a generator with styles w",
+            remedy="Use its latents z.",
+        )
 
     def scales(self, at: LayerInput) -> Tensor | None:
         """How much each input channel counts in the energy, [N, C]; None where nothing is demodulated."""
@@ -267,11 +286,13 @@ class Generator(ABC):
         spatial = [layer.name for layer in self.layers.values() if layer.key_size[0] > 1] or list(self.layers)
         return spatial[len(spatial) // 2]
 
-    def latents(self, spec: LatentSpec) -> Latents:
-        """Draw the latents of `spec`, on the generator's device."""
+    def latents(self, spec: LatentSpec | Latents) -> Latents:
+        """Draw the latents of `spec`, on the generator's device; given ones are brought there."""
+        if isinstance(spec, Latents):
+            w = None if spec.w is None else spec.w.to(self.device)
+            return Latents(spec.z.to(self.device), spec.spec, w)
         return Latents(draw(spec, self.latent_dim, self.distribution).to(self.device), spec)
 
-    @torch.no_grad()
     def keys(self, latents: Latents, layer: str) -> LayerInput:
         """The batch stopped at `layer`."""
         self.layer(layer)
@@ -286,24 +307,22 @@ class Generator(ABC):
         scales = self.scales(at)
         return None if scales is None else scales.square() @ weight.square().sum((2, 3)).T
 
-    @torch.no_grad()
     def values(self, at: LayerInput, weight: Tensor | None = None) -> Tensor:
         """What the layer draws for its keys, [N, O, H, W], with its own weight or with the one given."""
         weight = self.weight(at.layer) if weight is None else weight
         return self.finish(at, self.respond(at.layer, at.keys, weight), self.energy(at, weight))
 
-    @torch.no_grad()
-    def sample(self, spec: LatentSpec, progress: Progress | None = None) -> Tensor:
-        """Pictures [N, 3, R, R] of `spec` on the CPU, drawn a micro-batch at a time."""
+    def sample(self, spec: LatentSpec | Latents, progress: Progress | None = None) -> Tensor:
+        """Pictures [N, 3, R, R] of `spec` on the CPU, drawn a micro-batch at a time; in parts where memory is short."""
         done, drawn = 0, []
         for block in spec.blocks(self.micro_batch):
-            drawn.append(self.pictures(self.latents(block)).cpu())
+            drawn.append(draw_block(self, block))
             done += len(block)
             if progress:
                 progress(done, len(spec))
         return torch.cat(drawn) if drawn else torch.empty(0, 3, *self.picture_size)
 
-    def draw(self, spec: LatentSpec, progress: Progress | None = None) -> NDArray[np.uint8]:
+    def draw(self, spec: LatentSpec | Latents, progress: Progress | None = None) -> NDArray[np.uint8]:
         """Pictures of `spec` as bytes, [N, H, W, 3]."""
         return to_uint8(self.sample(spec, progress))
 
@@ -315,6 +334,12 @@ class Generator(ABC):
         moved._pristine = None if self._pristine is None else self._pristine.on(device)
         moved.network = copy.deepcopy(self.network).to(device)
         return moved
+
+    def in_half(self) -> Self:
+        """A view whose samples are drawn in half precision; keys, values and statistics stay in float32."""
+        view = copy.copy(self)
+        view.precision = "half"
+        return view
 
     def with_rules(self, rules: Edits) -> Self:
         """A view in which `rules` hold, and no others: edits are always composed from the pristine weights."""

@@ -15,7 +15,7 @@ Truncation ψ moves a latent towards the average one: families with a mapping ne
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -76,13 +76,32 @@ class LatentSpec:
 
 @dataclass(frozen=True)
 class Latents:
-    """Drawn latents: `z` [N, D] beside the spec that names them (noise is drawn from the same seeds)."""
+    """Drawn latents: `z` [N, D] beside the spec that names them (noise is drawn from the same seeds).
+
+    A family with a mapping network takes `w` in place of what z is mapped to: [N, D], or [N, L, D] with one for each of
+    the L places where a style enters. No spec names such latents, so nothing that is kept under a spec's name
+    (statistics, cached pictures) can be of them.
+    """
 
     z: Tensor
     spec: LatentSpec
+    w: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.z)
+
+    def first(self, count: int) -> Latents:
+        """The first `count`."""
+        return self.part(0, count)
+
+    def part(self, start: int, end: int) -> Latents:
+        """Those from `start` to before `end`."""
+        spec = replace(self.spec, seeds=self.spec.seeds[start:end])
+        return Latents(self.z[start:end], spec, None if self.w is None else self.w[start:end])
+
+    def blocks(self, size: int) -> list[Latents]:
+        """The same latents in order, at most `size` at a time."""
+        return [self.part(at, at + size) for at in range(0, len(self), size)]
 
 
 def draw(spec: LatentSpec, dim: int, distribution: Distribution = "normal") -> Tensor:

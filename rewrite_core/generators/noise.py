@@ -19,7 +19,7 @@ from torch import Tensor
 from rewrite_core.generators.generator import Layer
 from rewrite_core.generators.latents import Latents
 
-__all__ = ["NoiseSource", "SeededNoise", "StoredNoise"]
+__all__ = ["NoNoise", "NoiseSource", "SeededNoise", "StoredNoise"]
 
 
 class NoiseSource(Protocol):
@@ -60,3 +60,14 @@ class SeededNoise:
             np.random.RandomState([seed, place]).randn(1, *layer.value_size) for seed in latents.spec.seeds
         ]
         return torch.from_numpy(np.array(maps, np.float32).reshape(-1, 1, *layer.value_size))
+
+
+@dataclass(frozen=True)
+class NoNoise:
+    """Zero everywhere: what a picture would be without noise."""
+
+    kind: ClassVar[str] = "none"
+
+    def __call__(self, layer: Layer, latents: Latents) -> Tensor:
+        """[1, 1, H, W]."""
+        return torch.zeros(1, 1, *layer.value_size)

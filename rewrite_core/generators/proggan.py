@@ -115,7 +115,6 @@ class ProgGANGenerator(Generator):
         layers = list(self.layers.values())
         return {"channels": [layers[0].in_channels, *(layer.out_channels for layer in layers)]}
 
-    @torch.no_grad()
     def inputs(self, latents: Latents, layers: Sequence[str]) -> dict[str, LayerInput]:
         """Draw until the last of `layers` is reached."""
         wanted = {self.layer(layer).name for layer in layers}
@@ -136,7 +135,6 @@ class ProgGANGenerator(Generator):
         """The response itself."""
         return response
 
-    @torch.no_grad()
     def render(self, at: LayerInput, values: Tensor) -> Tensor:
         """Draw the layers that follow, and the picture."""
         names = [name for name, _ in self.network.named_children()]
@@ -145,7 +143,6 @@ class ProgGANGenerator(Generator):
             x = self._after(name, self._block(name)(x))
         return x
 
-    @torch.no_grad()
     def pictures(self, latents: Latents) -> Tensor:
         """Draw all layers."""
         at = self.keys(latents, next(iter(self.layers)))

@@ -122,14 +122,12 @@ class SequentialGenerator(Generator):
         """Add the bias."""
         return self._convolution(at.layer).finish(response)
 
-    @torch.no_grad()
     def render(self, at: LayerInput, values: Tensor) -> Tensor:
         """Run the steps after the layer."""
         names = [name for name, _ in self.network.named_children()]
         after = list(self.network.children())[names.index(at.layer) + 1 :]
         return self._picture(nn.Sequential(*after)(values))
 
-    @torch.no_grad()
     def pictures(self, latents: Latents) -> Tensor:
         """Run the whole stack."""
         return self._picture(self.network(self._start(latents)))

@@ -11,7 +11,8 @@ noise, bias and leaky ReLU. The canonical weight is the stored one, [1, O, C, 3,
 
 A `LayerInput`'s ``rest`` holds what the layer and all that follows need:
 
-* ``w`` [N, D] after truncation, ``style`` [N, C] of this layer,
+* ``w`` after truncation: [N, D], or [N, L, D] with one for each of the L places where a style enters (every layer, and
+  the last toRGB), ``style`` [N, C] of this layer,
 * ``noise`` [N or 1, 1, H, W] of this layer, unscaled (replace it to draw the layer with other noise),
 * ``rgb`` [N, 3, …]: the picture drawn by the resolutions below; absent at the first.
 
@@ -95,7 +96,6 @@ class StyleGAN2Generator(Generator):
         }
         return {**sizes, "noise": self.noise.kind}
 
-    @torch.no_grad()
     def inputs(self, latents: Latents, layers: Sequence[str]) -> dict[str, LayerInput]:
         """Draw until the last of `layers` is reached."""
         wanted = {self.layer(layer).name for layer in layers}
@@ -106,6 +106,26 @@ class StyleGAN2Generator(Generator):
                 found[at.layer] = at
             at = None if len(found) == len(wanted) else self._next(at, self.values(at))
         return found
+
+    @property
+    def styles(self) -> int:
+        """One for each layer, and one for the last toRGB."""
+        return len(self.layers) + 1
+
+    def mapped(self, latents: Latents) -> Tensor:
+        """W, truncated: [N, D], or [N, L, D] where it was given so."""
+        w = latents.w
+        if w is None:
+            w = self.network.style(latents.z).float()  # [N, D]; half where samples are drawn so
+        if latents.spec.truncation != 1:
+            if self.network.latent_avg is None:
+                raise RequestError(
+                    found=f"truncation {latents.spec.truncation}",
+                    expected=f"1, since {self.name} does not hold its average latent",
+                    remedy="Set truncation to 1, or add latent_avg to the checkpoint.",
+                )
+            w = torch.lerp(self.network.latent_avg, w, latents.spec.truncation)
+        return w
 
     def respond(self, layer: str, keys: Tensor, weight: Tensor) -> Tensor:
         """Convolve, with the constant 1/√(9C); after upsampling also blur."""
@@ -126,7 +146,6 @@ class StyleGAN2Generator(Generator):
             noise = noise[..., top:bottom, left:right]
         return self._styled(at.layer).finish(response, energy, noise)
 
-    @torch.no_grad()
     def render(self, at: LayerInput, values: Tensor) -> Tensor:
         """Draw the layers that follow."""
         after = self._next(at, values)
@@ -135,7 +154,6 @@ class StyleGAN2Generator(Generator):
             after = self._next(at, values)
         return self._drawn(at, values)
 
-    @torch.no_grad()
     def pictures(self, latents: Latents) -> Tensor:
         """Draw all layers."""
         at = self._first(latents)
@@ -178,15 +196,7 @@ class StyleGAN2Generator(Generator):
 
     def _first(self, latents: Latents) -> LayerInput:
         """The batch stopped at the first layer."""
-        w = self.network.style(latents.z)  # [N, D]
-        if latents.spec.truncation != 1:
-            if self.network.latent_avg is None:
-                raise RequestError(
-                    found=f"truncation {latents.spec.truncation}",
-                    expected=f"1, since {self.name} does not hold its average latent",
-                    remedy="Set truncation to 1, or add latent_avg to the checkpoint.",
-                )
-            w = torch.lerp(self.network.latent_avg, w, latents.spec.truncation)
+        w = self.mapped(latents)  # [N, D] or [N, L, D]
         x = self.network.input["input"].expand(len(w), -1, -1, -1)  # [N, C, 4, 4]
         return self._stopped(next(iter(self.layers)), x, latents, {"w": w})
 
@@ -202,7 +212,8 @@ class StyleGAN2Generator(Generator):
         return self._stopped(names[index + 1], values, at.latents, rest)
 
     def _stopped(self, layer: str, x: Tensor, latents: Latents, rest: Mapping[str, Tensor]) -> LayerInput:
-        style = self._styled(layer).conv.modulation(rest["w"])  # [N, C]
+        w = _style(rest["w"], list(self.layers).index(layer))  # [N, D]
+        style = self._styled(layer).conv.modulation(w)  # [N, C]
         noise = self.noise(self.layers[layer], latents).to(x)  # [N or 1, 1, H, W]
         keys = style[:, :, None, None] * x  # [N, C, h, w]
         return LayerInput(layer, keys, latents, {**rest, "style": style, "noise": noise})
@@ -212,8 +223,13 @@ class StyleGAN2Generator(Generator):
         index = list(self.layers).index(at.layer)
         module = self.network.to_rgbs[index // 2 - 1] if index else self.network.to_rgb1
         assert isinstance(module, ToRGB)
-        drawn: Tensor = module(values, at.rest["w"], at.rest.get("rgb"))
+        drawn: Tensor = module(values, _style(at.rest["w"], index + 1), at.rest.get("rgb"))
         return drawn
+
+
+def _style(w: Tensor, place: int) -> Tensor:
+    """The w [N, D] that enters at `place`."""
+    return w if w.ndim == 2 else w[:, place]
 
 
 def recognise(contents: Contents) -> bool:

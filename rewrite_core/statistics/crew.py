@@ -12,18 +12,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from queue import SimpleQueue
 
-import psutil
 import torch
 
 from rewrite_core.errors import Cancelled, RequestError
 from rewrite_core.generators import Generator, LatentSpec
+from rewrite_core.generators.footprint import footprint, free_memory
 from rewrite_core.statistics.sweep import Answers, Wanted, see
 
 __all__ = ["Crew", "devices_of", "lanes_for"]
 
 LANES_CUDA = 2
-WORKING_MAPS = 8
-"""A micro-batch takes about this many times its largest maps."""
 
 
 class Crew:
@@ -106,9 +104,7 @@ def devices_of(generator: Generator) -> list[torch.device]:
 
 def lanes_for(generator: Generator, device: torch.device) -> int:
     """How many blocks to compute at once on `device`, at least one: as many as are of use and have room."""
-    if device.type == "cuda":
-        free, most = torch.cuda.mem_get_info(device)[0], LANES_CUDA
-    else:
-        free, most = psutil.virtual_memory().available, 1
-    need = WORKING_MAPS * 4 * generator.micro_batch * generator.largest_map
-    return max(1, min(most, free // max(need, 1)))
+    if device.type != "cuda":
+        return 1
+    free = free_memory(device)
+    return LANES_CUDA if free is None else max(1, min(LANES_CUDA, free // footprint(generator).drawing))

@@ -33,7 +33,7 @@ from torch.distributed.distributed_c10d import Store as Board
 from torch.distributed.rendezvous import rendezvous
 
 from rewrite_core.errors import FileError, RequestError
-from rewrite_core.generators import Generator, LatentSpec
+from rewrite_core.generators import Generator, LatentSpec, find_device
 from rewrite_core.statistics.key import samples_of
 from rewrite_core.statistics.store import Store
 from rewrite_core.statistics.sweep import Wanted
@@ -68,7 +68,7 @@ class Team:
 
     @classmethod
     def here(cls, device: str = "auto") -> Team:
-        """From the environment (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); `device`: auto, cpu, cuda or cuda:N.
+        """From the environment (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); `device` as for `find_device`.
 
         Raises:
             RequestError: a variable is no number, or there is no such device for this process.
@@ -275,16 +275,13 @@ def _number(variable: str) -> int:
 def _devices(wanted: str, local_rank: int | None) -> tuple[torch.device, ...]:
     """The devices of this process: alone (`local_rank` None) all GPUs, in a team its own."""
     gpus = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    if wanted == "cpu" or (wanted == "auto" and not gpus):
-        return (torch.device("cpu"),)
-    if wanted in ("auto", "cuda"):
-        chosen = gpus if local_rank is None else gpus[local_rank : local_rank + 1]
-    else:
-        chosen = [gpu for gpu in gpus if str(gpu) == wanted]
+    if not gpus or wanted not in ("auto", "cuda"):
+        return (find_device(wanted),)
+    chosen = gpus if local_rank is None else gpus[local_rank : local_rank + 1]
     if not chosen:
         raise RequestError(
             found=f"device '{wanted}' for process {local_rank or 0} of a machine with {len(gpus)} GPUs",
-            expected=" or ".join(["auto", "cpu", *(["cuda"] if gpus else []), *map(str, gpus)]),
+            expected=f"auto or cpu, or at most {len(gpus)} processes",
             remedy="Choose another device, or start no more processes than there are GPUs.",
         )
     return tuple(chosen)

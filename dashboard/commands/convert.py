@@ -1,0 +1,60 @@
+"""`palimpsest convert`: any checkpoint that opens, as safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dashboard.commands import options
+from dashboard.commands.console import report
+from dashboard.commands.opening import opened
+from dashboard.commands.output import require_apart, require_folder, require_place
+from rewrite_core.errors import FileError
+
+__all__ = ["convert"]
+
+
+@click.command(epilog=options.example("palimpsest convert anime64-dcgan anime64.safetensors"))
+@click.argument("model", metavar="IN")
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--layout",
+    type=click.Choice(["palimpsest"]),
+    default="palimpsest",
+    show_default=True,
+    help="Whose names and shapes the tensors get.",
+)
+@click.option("--force", is_flag=True, help="Replace what is there.")
+@options.as_json
+def convert(model: str, out: Path, layout: str, force: bool, as_json: bool) -> None:
+    """Write a model as safetensors, which cannot hold code.
+
+    IN is a file or folder of any family. OUT is one file ending in .safetensors, or a folder for model.json and
+    model.safetensors. What is written is opened again, and must draw the same pictures.
+    """
+    from rewrite_core.generators.conversion import converted, require_same, write_model
+
+    single = out.suffix.lower() == ".safetensors"
+    (require_place if single else require_folder)(out)
+    require_apart(out, model)
+    generator = opened(model)
+    files = converted(generator, single=single)
+    places = [out] if single else [out / name for name in files]
+    there = [place for place in places if place.exists()]
+    if there and not force:
+        raise FileError(
+            found=f"{there[0]}, which is there already",
+            expected="a name that is free",
+            remedy="Choose another name, or replace it with --force.",
+        )
+    write_model(dict(zip(places, files.values(), strict=True)))
+    require_same(generator, out)
+    answer = {
+        "model": generator.name,
+        "family": generator.family,
+        "fingerprint": generator.fingerprint,
+        "layout": layout,
+        "files": list(map(str, places)),
+    }
+    report(answer, f"{generator.name} in {out}: opens again and draws the same", as_json)
