@@ -1,7 +1,7 @@
 """A file of unknown origin → a `Generator`, never executing what is inside.
 
 One door for every family and kind of file: ``model.json`` with ``model.safetensors``, a safetensors file alone, or a
-``.pt`` or ``.pth`` file. The door decodes, inside limits; a family is a module with ``recognise(contents)`` and an
+``.pt``, ``.pth`` or ``.pkl`` file. The door decodes, inside limits; a family is a module with ``recognise(contents)`` and an
 opener, and one line in `FAMILIES`.
 """
 
@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import read_json, read_safetensors
-from rewrite_core.generators import proggan, sequential, stylegan2
+from rewrite_core.generators import proggan, sequential, stylegan2, stylegan2_ada, stylegan3
 from rewrite_core.generators.contents import Contents
 from rewrite_core.generators.generator import Generator
+from rewrite_core.generators.nvidia_description import described
+from rewrite_core.generators.nvidia_pickle import read_network
 from rewrite_core.generators.source import Source
 from rewrite_core.generators.torchfile import read_torch
 from rewrite_core.resources import resource_dir
@@ -40,6 +43,8 @@ class Family:
 
 FAMILIES = (
     Family("stylegan2", stylegan2.recognise, stylegan2.open_stylegan2),
+    Family("stylegan2-ada", stylegan2_ada.recognise, stylegan2_ada.open_stylegan2_ada),
+    Family("stylegan3", stylegan3.recognise, stylegan3.open_stylegan3),
     Family("proggan", proggan.recognise, proggan.open_proggan),
     Family("sequential", sequential.recognise, sequential.open_stack),
 )
@@ -100,7 +105,7 @@ def _decoded(source: Source) -> Contents:
     if not described and len(files) != 1:
         raise FileError(
             found=f"{source.name}: {', '.join(files[:5] or source.names[:5]) or 'no files'}",
-            expected="model.json with model.safetensors, or one .safetensors, .pt or .pth file",
+            expected="model.json with model.safetensors, or one .safetensors, .pt, .pth or .pkl file",
             remedy="Choose one model's files.",
         )
     file = "model.safetensors" if described else files[0]
@@ -109,16 +114,27 @@ def _decoded(source: Source) -> Contents:
     description = None
     if described:
         description = read_json(source.read("model.json"), what=f"{source.name}/model.json")
-    tensors = READERS[Path(file).suffix.lower()](content, weights)
+    tensors, found = READERS[Path(file).suffix.lower()](content, weights)
+    if found is not None:
+        return Contents(Path(file).stem, weights, tensors, found)
     return Contents(source.name if described else Path(file).stem, weights, tensors, description)
 
 
-def _safetensors(content: Path | bytes, what: str) -> Mapping[str, Tensor]:
-    return read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0]
+Decoded = tuple[Mapping[str, Tensor], Any]
+"""Tensors by name, and the description that the file holds itself, if it does."""
 
 
-def _torch_save(content: Path | bytes, what: str) -> Mapping[str, Tensor]:
-    return read_torch(content, what=what, limit_bytes=LARGEST_FILE)
+def _safetensors(content: Path | bytes, what: str) -> Decoded:
+    return read_safetensors(content, what=what, limit_bytes=LARGEST_FILE)[0], None
 
 
-READERS = {".safetensors": _safetensors, ".pt": _torch_save, ".pth": _torch_save}
+def _torch_save(content: Path | bytes, what: str) -> Decoded:
+    return read_torch(content, what=what, limit_bytes=LARGEST_FILE), None
+
+
+def _network_pickle(content: Path | bytes, what: str) -> Decoded:
+    network = read_network(content, what=what, limit_bytes=LARGEST_FILE)
+    return network.tensors, described(network, Path(what).stem, what)
+
+
+READERS = {".safetensors": _safetensors, ".pt": _torch_save, ".pth": _torch_save, ".pkl": _network_pickle}

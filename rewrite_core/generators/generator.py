@@ -36,7 +36,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rewrite_core.errors import LayerError
+from rewrite_core.errors import LayerError, RequestError
 from rewrite_core.generators.convolution import Convolution
 from rewrite_core.generators.latents import Distribution, Latents, LatentSpec, draw
 from rewrite_core.pictures import to_uint8
@@ -115,6 +115,10 @@ class Generator(ABC):
     """Seeds → latents → pictures, and the same in steps around any rewritable layer."""
 
     family: str
+    classes: int = 0
+    """Of a conditional generator; 0: it is none."""
+    cuts: bool = False
+    """Whether layers take a w each, so that truncation can stop at one."""
 
     def __init__(
         self,
@@ -243,7 +247,18 @@ class Generator(ABC):
         return spatial[len(spatial) // 2]
 
     def latents(self, spec: LatentSpec) -> Latents:
-        """Draw the latents of `spec`, on the generator's device."""
+        """Draw the latents of `spec`, on the generator's device.
+
+        Raises:
+            RequestError: `spec` names a class or a cutoff, and the generator has none.
+        """
+        for name, value, known in (("class", spec.label, self.classes), ("cutoff", spec.cutoff, self.cuts)):
+            if value is not None and not known:
+                raise RequestError(
+                    found=f"{name} {value}",
+                    expected=f"no {name}, since {self.name} knows none",
+                    remedy=f"Leave the {name} out.",
+                )
         return Latents(draw(spec, self.latent_dim, self.distribution).to(self.device), spec)
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from torch import Tensor
 from rewrite_core.generators.generator import Layer
 from rewrite_core.generators.latents import Latents
 
-__all__ = ["NoiseSource", "SeededNoise", "StoredNoise"]
+__all__ = ["NoNoise", "NoiseSource", "SeededNoise", "StoredNoise"]
 
 
 class NoiseSource(Protocol):
@@ -45,6 +45,17 @@ class StoredNoise:
     def __call__(self, layer: Layer, latents: Latents) -> Tensor:
         """The layer's map [1, 1, H, W]."""
         return self.maps[layer.name]
+
+
+@dataclass(frozen=True)
+class NoNoise:
+    """None at all: zero everywhere."""
+
+    kind: ClassVar[str] = "none"
+
+    def __call__(self, layer: Layer, latents: Latents) -> Tensor:
+        """[1, 1, H, W] of zeros on the CPU."""
+        return torch.zeros(1, 1, *layer.value_size)
 
 
 @dataclass(frozen=True)
