@@ -1,8 +1,8 @@
 """A file of unknown origin → a `Generator`, never executing what is inside.
 
 One door for every family and kind of file: ``model.json`` with ``model.safetensors``, a safetensors file alone, or a
-``.pt``, ``.pth`` or ``.pkl`` file. The door decodes, inside limits; a family is a module with ``recognise(contents)`` and an
-opener, and one line in `FAMILIES`.
+``.pt``, ``.pth`` or ``.pkl`` file. The door decodes, inside limits; a family is a module with ``recognise(contents)``
+and an opener, and one line in `FAMILIES`.
 """
 
 from __future__ import annotations

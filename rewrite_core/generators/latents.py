@@ -82,9 +82,16 @@ class LatentSpec:
                 )
 
     @classmethod
-    def of(cls, seeds: Iterable[int], scheme: Scheme = "seed", truncation: float = 1.0) -> LatentSpec:
+    def of(
+        cls,
+        seeds: Iterable[int],
+        scheme: Scheme = "seed",
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+        label: int | None = None,
+    ) -> LatentSpec:
         """The spec of any iterable of seeds, e.g. ``LatentSpec.of(range(8))``."""
-        return cls(tuple(int(seed) for seed in seeds), scheme, truncation)
+        return cls(tuple(int(seed) for seed in seeds), scheme, truncation, cutoff, label)
 
     def __len__(self) -> int:
         return len(self.seeds)

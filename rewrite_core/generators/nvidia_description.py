@@ -24,7 +24,7 @@ def described(network: PickledNetwork, name: str, what: str) -> dict[str, Any]:
     """
     if network.class_name != "Generator":
         raise _other(what, f"a {network.class_name[:80]}", "a Generator")
-    _require(network, what, "activation", {"lrelu", "linear"})
+    _require_activations(network, what)
     common = {
         "name": name[:200] or "network",
         "mapping_rate": _value(network, what, "mapping.fc0", "bias_gain"),
@@ -99,13 +99,12 @@ def _value(network: PickledNetwork, what: str, path: str, attribute: str) -> Any
     return network.attributes[path][attribute]
 
 
-def _require(network: PickledNetwork, what: str, attribute: str, allowed: set[str]) -> None:
+def _require_activations(network: PickledNetwork, what: str) -> None:
     for path, attributes in network.attributes.items():
-        value = attributes.get(attribute, "lrelu")
-        if value not in allowed:
-            raise _other(
-                what, f"{path} with the {attribute} {str(value)[:40]!r}", " or ".join(sorted(allowed))
-            )
+        usual = "linear" if path.endswith((".affine", ".embed")) else "lrelu"
+        value = attributes.get("activation", usual)
+        if value != usual:
+            raise _other(what, f"{path} with the activation {str(value)[:40]!r}", f"'{usual}'")
 
 
 def _side(size: Any, what: str) -> Any:

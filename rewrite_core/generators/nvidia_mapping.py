@@ -11,7 +11,7 @@ With n(x) the division of a vector by its root mean square, and FC a fully conne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class MappingShape:
     embedded: int
     widths: tuple[int, ...]
     average: bool
-    rate: float = field(default=0.01)
+    rate: float
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], rate: float, what: str) -> MappingShape:
@@ -92,13 +92,13 @@ class MappingNetwork(nn.Module):
             RequestError: truncation without an average, a class that there is not.
         """
         spec = latents.spec
-        x = self.normalise(latents.z)  # [N, D]
+        x: Tensor = self.normalise(latents.z)  # [N, D]
         if self.embed is not None:
             labels = draw_labels(spec, self.classes).to(x)  # [N, classes]
             x = torch.cat([x, self.normalise(self.embed(labels))], 1)
         for index in range(self.depth):
             x = self.get_submodule(f"fc{index}")(x)
-        ws = x[:, None].repeat(1, count, 1)  # [N, count, D]
+        ws: Tensor = x[:, None].repeat(1, count, 1)  # [N, count, D]
         if spec.truncation != 1:
             if self.w_avg is None:
                 raise RequestError(

@@ -107,7 +107,8 @@ def _turned(layer: str, kind: str, value: Array) -> Array:
     if kind == "mod_bias":
         if value.size > _MOST_CHANNELS:
             raise Refused(f"a style of {value.size:,} numbers")
-        return value + value.dtype.type(1)
+        raised: Array = value + value.dtype.type(1)
+        return raised
     if kind == "weight":
         value = value.transpose(3, 2, 0, 1)  # [O, I, k, k]
         return value[..., ::-1, ::-1] if layer in ("Conv0_up", "Skip") else value

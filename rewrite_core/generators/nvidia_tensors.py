@@ -13,9 +13,8 @@ is printed or compared before its type is known: a tuple of tuples can unfold wi
 from __future__ import annotations
 
 import io
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,12 +27,12 @@ from rewrite_core.generators.pickletree import PERSISTENT, Call, Name, Refused, 
 __all__ = ["LONGEST_NAME", "NUMPY", "TORCH", "array_of", "is_array", "number_of", "stored_of", "tensors_of"]
 
 _PARAMETER, _TENSOR = "torch._utils._rebuild_parameter", "torch._utils._rebuild_tensor_v2"
-_STORAGE, _ENCODED = "torch.storage._load_from_bytes", "_codecs.encode"
+_STORAGE = "torch.storage._load_from_bytes"
 _DTYPE, _SCALAR, _NDARRAY = "numpy.dtype", "numpy.core.multiarray.scalar", "numpy.ndarray"
 _RECONSTRUCT, _FROM_BUFFER = "numpy.core.multiarray._reconstruct", "numpy.core.numeric._frombuffer"
 
 TORCH = frozenset({_PARAMETER, _TENSOR, _STORAGE})
-NUMPY = frozenset({_DTYPE, _SCALAR, _NDARRAY, _RECONSTRUCT, _FROM_BUFFER, _ENCODED})
+NUMPY = frozenset({_DTYPE, _SCALAR, _NDARRAY, _RECONSTRUCT, _FROM_BUFFER})
 """Names that tensors and arrays need."""
 
 _STORAGES = {
@@ -89,9 +88,10 @@ def stored_of(value: Any) -> NDArray[Any]:
     shape, steps, (start,) = _sizes(size), _sizes(stride), _sizes([offset])
     stored = _storage(_call(storage, _STORAGE))
     last = start + sum((length - 1) * step for length, step in zip(shape, steps, strict=True))
-    if math.prod(shape) > len(stored) or (math.prod(shape) and last >= len(stored)):
+    count = _count(shape)
+    if count > len(stored) or (count and last >= len(stored)):
         raise Refused(f"a tensor {shape} of {len(stored):,} numbers")
-    if not math.prod(shape):
+    if not count:
         return np.empty(shape, stored.dtype)
     bytes_apart = [
         step * stored.itemsize if length > 1 else 0 for length, step in zip(shape, steps, strict=True)
@@ -105,17 +105,17 @@ def array_of(value: Any) -> NDArray[Any]:
     Raises:
         Refused: it is something else, of a type that is no number, or not as large as its bytes.
     """
+    shape: Any
     call = _call(value, _SCALAR, _RECONSTRUCT, _FROM_BUFFER)
     if call.function == _SCALAR:
-        dtype, data = call.args
-        shape, order = (), "C"
+        (dtype, data), shape, order = call.args, (), "C"
     elif call.function == _FROM_BUFFER:
         data, dtype, shape, order = call.args
     else:
         _, shape, dtype, fortran, data = call.state
         order = "F" if fortran else "C"
     kind, content, shape = _dtype(dtype), _bytes(data), tuple(_sizes(shape))
-    if kind.itemsize * math.prod(shape) != len(content) or order not in ("C", "F"):
+    if kind.itemsize * _count(shape) != len(content) or order not in ("C", "F"):
         raise Refused(f"an array {list(shape)} of {len(content):,} bytes")
     return np.frombuffer(content, kind).reshape(shape, order="F" if order == "F" else "C")
 
@@ -170,6 +170,13 @@ def _sizes(value: Any) -> list[int]:
     return list(value)
 
 
+def _count(shape: Iterable[int]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count
+
+
 def _dtype(value: Any) -> np.dtype[Any]:
     call = _call(value, _DTYPE)
     code = call.args[0]
@@ -180,10 +187,6 @@ def _dtype(value: Any) -> np.dtype[Any]:
 
 
 def _bytes(value: Any) -> memoryview:
-    """Bytes; protocol 2 has them as a text of as many characters."""
-    if isinstance(value, Call) and value.function == _ENCODED and value.args[1:] == ("latin1",):
-        text = value.args[0]
-        value = memoryview(text.encode("latin1")) if isinstance(text, str) else None
     if not isinstance(value, memoryview):
         raise Refused("numbers that are no bytes")
     return value

@@ -59,7 +59,9 @@ _BYTES = {
 _CONSTANT: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _EMPTY: Mapping[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_DICTIONARIES = ("collections.OrderedDict", "dnnlib.util.EasyDict")
+_CONTAINERS = {
+    "collections.OrderedDict", "dnnlib.util.EasyDict", "builtins.set", "builtins.bytes", "_codecs.encode",
+}  # fmt: skip
 _MOVED = {"__builtin__.": "builtins.", "numpy._core.": "numpy.core."}  # what a module is called elsewhere
 
 
@@ -71,6 +73,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.encoded = 0  # bytes made of texts, as protocol 2 has them; each is in the file once
 
     def step(self, operation: str, argument: Any, at: int) -> None:
         """Carry out one operation, which lies at byte `at`."""
@@ -115,22 +118,23 @@ class _Machine:
         self.stack.append(self.memo[index])
 
     def _append(self, _: Any) -> None:
-        self._extend(list, self.take(1))
+        self._extend(self.take(1))
 
     def _appends(self, _: Any) -> None:
-        self._extend(list, self.take())
+        self._extend(self.take())
+
+    def _extend(self, values: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, list):
+            raise Refused(f"items for a {type(target).__name__}")
+        target.extend(values)
 
     def _additems(self, _: Any) -> None:
-        self._extend(set, self.take())
-
-    def _extend(self, kind: type, values: list[Any]) -> None:
+        values = self.take()
         target = self.stack[-1]
-        if not isinstance(target, kind):
-            raise Refused(f"items for a {type(target).__name__}")
-        if isinstance(target, set):
-            target.update(_key(value) for value in values)
-        else:
-            target.extend(values)
+        if not isinstance(target, set):
+            raise Refused(f"members for a {type(target).__name__}")
+        target.update(_key(value) for value in values)
 
     def _setitem(self, _: Any) -> None:
         self._update(self.take(2))
@@ -156,11 +160,7 @@ class _Machine:
         text = f"{module}.{name}"
         for before, after in _MOVED.items():
             text = after + text.removeprefix(before) if text.startswith(before) else text
-        if (
-            text not in self.known
-            and text not in _DICTIONARIES
-            and text not in ("builtins.set", "builtins.bytes")
-        ):
+        if text not in self.known and text not in _CONTAINERS:
             raise Refused(text[:80])
         self.stack.append(Name(text))
 
@@ -168,7 +168,26 @@ class _Machine:
         function, args = self.take(2)
         if not (isinstance(function, Name) and isinstance(args, tuple)):
             raise Refused(f"a call of a {type(function).__name__}")
-        self.stack.append(_called(function.text, args))
+        self.stack.append(self._made(function.text, args))
+
+    def _made(self, function: str, args: tuple[Any, ...]) -> Any:
+        """A container of our own for the few calls that make one; else the record of the call."""
+        match function, args:
+            case "collections.OrderedDict" | "dnnlib.util.EasyDict", ():
+                return {}
+            case "builtins.set", ([*values],):
+                return {_key(value) for value in values}
+            case "builtins.bytes", ():
+                return memoryview(b"")
+            case "_codecs.encode", (str() as text, "latin1"):
+                self.encoded += len(text)
+                if self.encoded > len(self.data):
+                    raise Refused("one text as many bytes")
+                return memoryview(text.encode("latin1"))
+            case name, _ if name in self.known:
+                return Call(function, args)
+            case _:
+                raise Refused(f"{function} with other arguments")
 
     def _binpersid(self, _: Any) -> None:
         if PERSISTENT not in self.known:
@@ -213,7 +232,7 @@ def read_tree(
     Args:
         stream: where the pickle is read from; its positions are those of `data`.
         data: the file's bytes, of which the tree holds views.
-        known: names that may occur, with `PERSISTENT` if persistent ids may. Containers are known without it.
+        known: names that may occur, with `PERSISTENT` if persistent ids may. Those of containers may anyway.
         longest: operations that it may have.
 
     Raises:
@@ -232,24 +251,6 @@ def read_tree(
             machine.step(operation.name, argument, cast(int, position))
     (value,) = machine.stack
     return value
-
-
-def _called(function: str, args: tuple[Any, ...]) -> Any:
-    """A container of our own for the few calls that make one; else the record of the call."""
-    if function in _DICTIONARIES:
-        if args:
-            raise Refused(f"{function} with arguments")
-        return {}
-    if function == "builtins.set":
-        (values,) = args
-        if not isinstance(values, list):
-            raise Refused("a set of no list")
-        return {_key(value) for value in values}
-    if function == "builtins.bytes":
-        if args:
-            raise Refused("bytes with arguments")
-        return memoryview(b"")
-    return Call(function, args)
 
 
 def _key(value: Any) -> str:

@@ -1,12 +1,12 @@
 """Family *StyleGAN2-ADA*: NVIDIA's StyleGAN2 in PyTorch, from its network pickles or from our export.
 
-Architectures ``skip``, ``resnet`` and ``orig``; the published StyleGAN2 of the TensorFlow line and that of the StyleGAN3
-repository are of this family, too. Sizes are read off the tensors; what they do not tell (architecture, clamp, learning
-rate of the mapping network) is in the pickle beside them, and in our export's ``model.json``.
+Architectures ``skip``, ``resnet`` and ``orig``; the published StyleGAN2 of the TensorFlow line, and that of the
+StyleGAN3 repository are of this family, too. Sizes are read off the tensors; what they do not tell (architecture,
+clamp, rate of the mapping network) is in the pickle beside them, and in our export's ``model.json``.
 
 Layers are *all* convolutions, named as in the state dict and passed in this order: ``b4.conv1``, ``b4.torgb``,
-``b8.skip``, ``b8.conv0`` (enlarges), ``b8.conv1``, ``b8.torgb``, … as far as the architecture has them. The canonical weight
-is the stored one. Formulas: `stylegan2_ada_network.py`.
+``b8.skip``, ``b8.conv0`` (enlarges), ``b8.conv1``, ``b8.torgb``, … as far as the architecture has them. The canonical
+weight is the stored one. Formulas: `stylegan2_ada_network.py`.
 
 A `LayerInput`'s ``rest`` holds what the layer and all that follow need:
 

@@ -1,16 +1,18 @@
 """The network of StyleGAN2-ADA in plain torch (Karras et al., *Training GANs with Limited Data*, 2020).
 
 Modules and tensors have the names of the published state dict. Each layer is a linear map in the *separated* form, with
-one interface: `modulated` (what w makes of the input), `respond` (linear in key and weight), `finish` (the rest, place by
-place). With s = FC(w), W the stored weight and f the blur's kernel::
+one interface: `style` (the factors that w gives), `respond` (linear in key and weight), `finish` (the rest, place by
+place). With s = FC(w), W the stored weight [O, C, k, k] and f the blur's kernel::
 
-    convolution  k = s · x,  r = conv(k, W),  e = Σ (W s)²,  v = clamp(g √2 · lrelu(r · rsqrt(e + 1e-8) + strength · noise + bias))
-                 conv0, which enlarges: r = blur(transposed conv(k, W), 4 f)
-    torgb        k = s / √C · x,  r = conv(k, W),  v = clamp(r + bias)
-    skip         k = x,  r = enlarge(conv(k, W / √C), 4 f),  v = r · √½
+    convolution   k = s · x
+                  r = conv(k, W); conv0, which enlarges: blur(transposed conv(k, W), 4 f)
+                  e = Σ (W s)²
+                  v = clamp(g √2 · lrelu(r · rsqrt(e + 1e-8) + strength · noise + bias))
+    torgb         k = s / √C · x,  r = conv(k, W),  v = clamp(r + bias)
+    skip          k = x,  r = enlarged(conv(k, W / √C), 4 f),  v = r · √½
 
-`skip` is the shortcut of the architecture ``resnet``, where g = √½ for conv1 (which scales the clamp, too), else 1. It
-equals the published fused form; demodulation scales whole channels, so it commutes with the blur.
+`skip` is the shortcut of the architecture ``resnet``, where g = √½ for conv1 (and its clamp is √½ of the others'); else
+g = 1. It equals the published fused form; demodulation scales whole channels, so it commutes with the blur.
 
 Shapes: batch N, w D, key channels C, value channels O.
 """
@@ -111,10 +113,12 @@ class SynthesisLayer(Step):
             self.convolution = Convolution((3, 3), stride=(2, 2), transposed=True)
 
     def respond(self, keys: Tensor, weight: Tensor) -> Tensor:
+        """Convolve, and blur after enlarging."""
         response = super().respond(keys, weight)  # enlarging: [N, O, 2h + 1, 2w + 1]
         return blurred(response, kernel_of(self)) if self.enlarges else response
 
     def finish(self, response: Tensor, energy: Tensor | None, noise: Tensor | None) -> Tensor:
+        """Demodulate, add noise and bias, activate, clamp."""
         assert energy is not None, "this layer demodulates: pass the weight's energy"
         value = response * (self.gain * torch.rsqrt(energy + EPSILON))[:, :, None, None]
         if noise is not None and self.noise_strength is not None:
@@ -133,11 +137,13 @@ class ToRGB(Step):
         self.clamp, self.gain = shape.clamp, 1 / math.sqrt(inputs)
 
     def style(self, w: Tensor) -> Tensor:
+        """All of the affine map, its bias too, times 1/√C: [N, C]."""
         assert self.affine is not None
         style: Tensor = self.affine(w) * self.gain
         return style
 
     def finish(self, response: Tensor, energy: Tensor | None, noise: Tensor | None) -> Tensor:
+        """Add the bias, clamp."""
         value = response + self.bias[:, None, None]
         return value if self.clamp is None else value.clamp(-self.clamp, self.clamp)
 
@@ -153,9 +159,11 @@ class Skip(Step):
         self.gain = 1 / math.sqrt(inputs)
 
     def respond(self, keys: Tensor, weight: Tensor) -> Tensor:
+        """Convolve, with the constant 1/√C, and enlarge."""
         return upsampled(super().respond(keys, self.gain * weight), kernel_of(self))
 
     def finish(self, response: Tensor, energy: Tensor | None, noise: Tensor | None) -> Tensor:
+        """Times √½."""
         return response * math.sqrt(0.5)
 
 
@@ -205,7 +213,7 @@ class StyleGAN2AdaNetwork(nn.Module):
             )
 
     def blocks(self) -> list[str]:
-        """``b4``, ``b8`` …"""
+        """Names, from ``b4`` to the last."""
         return list(self.synthesis)
 
     def block(self, name: str) -> Block:

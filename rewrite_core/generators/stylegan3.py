@@ -1,9 +1,9 @@
 """Family *StyleGAN3*: NVIDIA's alias-free generators, of both kinds (-T and -R), from pickles or from our export.
 
-Layers are all of the synthesis network, under their published names: ``L0_36_512`` … and the last, which draws the picture's
-channels. The key is the input after style modulation, divided by the running magnitude that the layer stores; the
-value is what follows demodulation and bias, *before* the filtered activation, which is not place by place. The canonical
-weight is the stored one. Formulas: `stylegan3_network.py`.
+Layers are all of the synthesis network, under their published names: ``L0_36_512`` … and the last, which draws the
+picture's channels. The key is the input after style modulation, divided by the running magnitude that the layer stores;
+the value is what follows demodulation and bias, *before* the filtered activation, which is not place by place. The
+canonical weight is the stored one. Formulas: `stylegan3_network.py`.
 
 A `LayerInput`'s ``rest`` holds ``ws`` [N, L, D], a w for the input and for each layer, after truncation; and ``style``
 [N, C] of this layer. There is no noise. What tensors do not tell (sampling) is in the pickle beside them, and in our
@@ -227,12 +227,13 @@ def _layer_shape(tensors: Mapping[str, Tensor], layer: LayerDescription, size: i
         clamp=layer.clamp,
         torgb=layer.torgb,
     )
-    taps = [len(side) for side in (shape.up_filter, shape.down_filter) if side is not None]
-    known = all(count in (1, 2) for count in taps)
-    if not known or not 0 < shape.out_size <= shape.inner_size <= LARGEST_SIDE:
+    filters = [taps for taps in (shape.up_filter, shape.down_filter) if taps is not None]
+    known = all(len(taps) in (1, 2) and len(set(taps)) == 1 and 1 <= taps[0] <= MOST_TAPS for taps in filters)
+    named = int(layer.name.split("_")[1])
+    if not known or shape.inner_size > LARGEST_SIDE or shape.out_size != named or not named:
         raise FileError(
             found=f"{what}: {layer.name} makes {shape.out_size} pixels of {size} ({shape.inner_size} between)",
-            expected=f"filters along one axis or two, and maps of 1 to {LARGEST_SIDE} pixels",
+            expected=f"{named}, filters of 1 to {MOST_TAPS} taps each way, and at most {LARGEST_SIDE} pixels",
             remedy="Check that it is whole and of this family.",
         )
     return shape

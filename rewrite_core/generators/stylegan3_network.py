@@ -1,7 +1,7 @@
 """StyleGAN3's network in plain torch (Karras et al., *Alias-Free Generative Adversarial Networks*, 2021).
 
-Modules and tensors have the names of the published state dict. A layer in the *separated* form, with s = FC(w), the stored
-weight W [O, C, k, k] and m, the running mean square of the layer's input::
+Modules and tensors have the names of the published state dict. A layer in the *separated* form, with s = FC(w), the
+stored weight W [O, C, k, k] and m, the running mean square of the layer's input::
 
     k = x · s / √m                     the key (ToRGB: s / √C for s)
     r = conv(k, W)                     the response; zeros around let it grow by k - 1
@@ -9,9 +9,10 @@ weight W [O, C, k, k] and m, the running mean square of the layer's input::
     v = r · rsqrt(e + 1e-8) + bias     the value (ToRGB: r + bias)
     x = down(clamp(√2 · lrelu(up(v)))) what the next layer gets: up and down are low-pass filters with resampling
 
-The published layer scales W to unit mean square per output channel, and s to that over the batch. Demodulation divides both
-out again (but for the 1e-8, of which the share is then 1e-10), so neither is done here, and a picture does not depend on
-its batch. The activation between two filters is not place by place: it comes after the value, on the way to the next layer.
+The published layer scales W to unit mean square per output channel, and s to that over the batch. Demodulation divides
+both out again (but for the 1e-8, of which the share is then 1e-10), so neither is done here, and a picture does not
+depend on its batch. The activation between two filters is not place by place: it comes after the value, on the way to
+the next layer.
 
 The input is a sum of waves: Fourier features that w turns and shifts, and a matrix that mixes them.
 
@@ -132,7 +133,7 @@ class SynthesisInput(nn.Module):
         waves = torch.sin(2 * math.pi * (angles + phases[:, :, None]))
         waves = waves * (1 - damped).clamp(0, 1)[:, :, None]
         mixed: Tensor = (self.weight / math.sqrt(self.shape.channels)) @ waves  # [N, C, size²]
-        return mixed.unflatten(2, (size, size))
+        return mixed.reshape(*mixed.shape[:2], size, size)
 
     def _moved(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Frequencies and phases after the turn and the shift that w asks for, and `transform`."""
@@ -227,8 +228,8 @@ def _along(
     """[N, C, h, w] filtered with [th, tw]: a true convolution of what zeros were put into and around."""
     n, c, h, w = x.shape
     (top, bottom), (left, right) = padding
-    grown = x.new_zeros(n * c, 1, h, up[0], w, up[1])
-    grown[:, :, :, 0, :, 0] = x.reshape(n * c, 1, h, w)
-    grown = functional.pad(grown.reshape(n * c, 1, h * up[0], w * up[1]), (left, right, top, bottom))
-    kept: Tensor = functional.conv2d(grown, kernel.flip(0, 1)[None, None], stride=down)
-    return kept.reshape(n, c, *kept.shape[2:])
+    grown = x.new_zeros(n, c, h, up[0], w, up[1])
+    grown[:, :, :, 0, :, 0] = x
+    grown = functional.pad(grown.reshape(n, c, h * up[0], w * up[1]), (left, right, top, bottom))
+    taps = kernel.flip(0, 1).expand(c, 1, *kernel.shape)  # [C, 1, th, tw]
+    return functional.conv2d(grown, taps, stride=down, groups=c)
