@@ -14,6 +14,7 @@ import streamlit as st
 
 from rewrite_core.errors import FileError
 from rewrite_core.generators import Generator, Source, open_source
+from rewrite_core.generators.checkpoint import READERS
 
 __all__ = ["offered_models", "open_path", "open_upload", "paths_allowed"]
 
@@ -35,9 +36,7 @@ def offered_models() -> list[str]:
     if folder is None:
         return []
     described = {found.parent for found in folder.glob("**/model.json")}
-    files = {
-        found for found in folder.glob("**/*") if found.suffix.lower() in (".pt", ".pth", ".safetensors")
-    }
+    files = {found for found in folder.glob("**/*") if found.suffix.lower() in READERS}
     return sorted(
         str(found.relative_to(folder))
         for found in described | {f for f in files if f.parent not in described}

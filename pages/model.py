@@ -59,8 +59,8 @@ def opener(visitor: Session) -> None:
             if st.form_submit_button("Open", key="open-path") and path:
                 _open(visitor, lambda: open_path(path), path)
     files = st.file_uploader(
-        "Upload a checkpoint (.pt, .pth, .safetensors; a stack's model.json with it)",
-        type=["json", "safetensors", "pt", "pth"],
+        "Upload a checkpoint (.pt, .pth, .pkl, .safetensors; a stack's model.json with it)",
+        type=["json", "safetensors", "pt", "pth", "pkl"],
         accept_multiple_files=True,
         key="upload",
     )

@@ -109,7 +109,10 @@ def random_stylegan3(
     picture_channels: int = 3,
     name: str = "random",
 ) -> StyleGAN3Generator:
-    """A network of random numbers with the published sampling: `count` layers and a ToRGB, 2 pixels of margin."""
+    """A network of random numbers with the published sampling: `count` layers and a ToRGB, 2 pixels of margin.
+
+    Layers have 5 channels or more: with fewer, a style near 0 shows the 1e-8 of the demodulation.
+    """
     choose = np.random.RandomState(seed)
     dim, latent, embedded = (int(choose.randint(3, 7)) for _ in range(3))
     mapping = MappingShape(latent, classes, embedded if classes else 0, (dim, dim), average, 0.01)
@@ -119,7 +122,7 @@ def random_stylegan3(
     stops = [2**2.1 * (resolution / 2 * 2**0.3 / 2**2.1) ** place for place in places]
     rates = [2 ** math.ceil(math.log2(min(2 * stop, resolution))) for stop in stops]
     sizes = [rate + 2 * margin for rate in rates[:-2]] + [resolution] * 2
-    channels = [int(choose.randint(2, 6)) for _ in range(count)] + [picture_channels]
+    channels = [int(choose.randint(5, 9)) for _ in range(count)] + [picture_channels]
     layers = []
     for index, (before, after) in enumerate(pairwise([0, *range(count + 1)])):
         torgb = index == count
@@ -317,7 +320,10 @@ def pickled_tensorflow(generator: StyleGAN2AdaGenerator, protocol: int = 3, **ar
             )
             for part in ("synthesis", "mapping")
         }
-        top = {"lod": np.float32(0), **{name: variables[name] for name in variables if "/" not in name}}
+        top: dict[str, Any] = {
+            "lod": np.float32(0),
+            **{name: variables[name] for name in variables if "/" not in name},
+        }
         averaged = network(top, components, architecture=generator.shape.architecture, **arguments)
         return pickle.dumps((network({}, {}), network({}, {}), averaged), protocol)
 

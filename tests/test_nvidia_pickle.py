@@ -87,7 +87,7 @@ def test_a_network_pickle_of_any_protocol_gives_its_tensors_and_attributes(make,
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_pickle_of_the_tensorflow_line_opens_as_the_same_generator(protocol):
     generator = random_stylegan2_ada(classes=3, clamp=256.0)
-    kernel = generator.network.block("b8").resample_filter
+    kernel = generator.network.block("b8").get_buffer("resample_filter")
     line = kernel.diagonal().sqrt()  # the filter of a line, where the plane's is its outer product
     generator.network.load_state_dict(
         generator.network.state_dict() | _blurs(generator, torch.outer(line, line))
@@ -191,7 +191,7 @@ def test_code_in_a_reducer_is_named_and_never_run(tmp_path: Path, what: str, pla
     bad = hostile_reducers(trace)[what]
     with foreign(PERSISTENT) as made:
         rebuild = made[PERSISTENT]
-        empty = {"_parameters": {}, "_buffers": {}, "_modules": {}}
+        empty: dict[str, Any] = {"_parameters": {}, "_buffers": {}, "_modules": {}}
         content: Any = {
             "alone": bad,
             "in G_ema": {"G_ema": bad},
@@ -210,7 +210,7 @@ from rewrite_core import open_generator
 
 open_generator(sys.argv[1])  # imports and caches what any opening needs
 seen = []
-watched = ("exec", "compile", "import", "pickle.find_class", "marshal.loads", "os.system", "subprocess.Popen", "socket.connect")
+watched = {"exec", "compile", "import", "pickle.find_class", "marshal.loads", "os.system", "subprocess.Popen"}
 sys.addaudithook(lambda event, arguments: seen.append(event) if event in watched else None)
 open_generator(sys.argv[2])
 open_generator(sys.argv[3])
@@ -427,11 +427,13 @@ def blob(content: Tensor | None = None) -> bytes:
 def network_with(value: Any, where: str = "_parameters") -> bytes:
     """A network pickle whose one tensor is `value`, given as what is called with what."""
     with foreign(PERSISTENT) as made:
-        parts = {"_parameters": {}, "_buffers": {}, "_modules": {}} | {where: {"weight": value}}
+        parts: dict[str, Any] = {"_parameters": {}, "_buffers": {}, "_modules": {}} | {
+            where: {"weight": value}
+        }
         return pickle.dumps({"G_ema": reducing(made[PERSISTENT], _meta(parts))}, 4)
 
 
-def tensor(data: Any, offset: Any = 0, size: Any = (12,), stride: Any = (1,), *more: Any) -> Any:
+def stored(data: Any, offset: Any = 0, size: Any = (12,), stride: Any = (1,), *more: Any) -> Any:
     storage = reducing(torch.storage._load_from_bytes, data)
     return reducing(
         torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, OrderedDict(), *more
@@ -455,10 +457,10 @@ def test_tensors_of_every_kind_of_number_are_read():
 
 
 def test_a_part_of_a_storage_is_read():
-    found = read(network_with(tensor(blob(), 2, (2, 3), (4, 1))))
+    found = read(network_with(stored(blob(), 2, (2, 3), (4, 1))))
     same(found, {"weight": torch.arange(12.0).as_strided((2, 3), (4, 1), 2)})
-    same(read(network_with(tensor(blob(), 0, (0, 3), (3, 1)))), {"weight": torch.empty(0, 3)})
-    same(read(network_with(tensor(blob(torch.tensor([7.0])), 0, (), ()))), {"weight": torch.tensor(7.0)})
+    same(read(network_with(stored(blob(), 0, (0, 3), (3, 1)))), {"weight": torch.empty(0, 3)})
+    same(read(network_with(stored(blob(torch.tensor([7.0])), 0, (), ()))), {"weight": torch.tensor(7.0)})
 
 
 GEOMETRIES = {
@@ -482,15 +484,15 @@ GEOMETRIES = {
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_a_tensor_that_is_not_inside_its_storage_is_refused(name: str):
-    assert "net.pkl holds more than networks (" in refusal(network_with(tensor(blob(), *GEOMETRIES[name])))
+    assert "net.pkl holds more than networks (" in refusal(network_with(stored(blob(), *GEOMETRIES[name])))
 
 
 def test_sizes_and_strides_of_different_lengths_are_refused():
-    refusal(network_with(tensor(blob(), 0, (3, 4), (1,))))
+    refusal(network_with(stored(blob(), 0, (3, 4), (1,))))
 
 
 def test_a_tensor_with_metadata_or_of_another_function_is_refused():
-    assert "metadata" in refusal(network_with(tensor(blob(), 0, (12,), (1,), {"a": 1})))
+    assert "metadata" in refusal(network_with(stored(blob(), 0, (12,), (1,), {"a": 1})))
     assert "list where torch._utils._rebuild_parameter belongs" in refusal(network_with([1.0]))
 
 
@@ -507,7 +509,7 @@ def test_code_in_a_nested_storage_is_never_run(tmp_path: Path):
         ends.append(parts.tell())
     for end in [0, *ends]:
         spiked = whole_blob[:end] + hidden(trace) + whole_blob[end:]
-        assert "net.pkl holds more than networks (" in refusal(network_with(tensor(spiked)))
+        assert "net.pkl holds more than networks (" in refusal(network_with(stored(spiked)))
     assert not trace.exists()
 
 
@@ -529,12 +531,12 @@ BLOBS: dict[str, Any] = {
 def test_a_nested_storage_of_another_form_is_refused(name: str):
     changed = BLOBS[name](blob())
     assert changed != blob()
-    assert "net.pkl " in refusal(network_with(tensor(changed)))
+    assert "net.pkl " in refusal(network_with(stored(changed)))
 
 
 def test_a_bomb_in_a_nested_storage_is_refused_at_once():
     for inner in (program(doubling(15)), program(op("EMPTY_DICT") * 2000)):
-        refusal(network_with(tensor(inner + blob())))
+        refusal(network_with(stored(inner + blob())))
 
 
 def test_one_storage_used_again_and_again_costs_no_more_than_the_file():
@@ -639,7 +641,7 @@ def test_networks_of_another_form_are_refused(changes: dict[str, Any], problem: 
     ],
 )
 def test_modules_of_another_form_are_refused(changes: dict[str, Any], problem: str):
-    state = {"_parameters": {}, "_buffers": {}, "_modules": {}}
+    state: dict[str, Any] = {"_parameters": {}, "_buffers": {}, "_modules": {}}
     with foreign(PERSISTENT) as made:
         content = pickle.dumps({"G_ema": reducing(made[PERSISTENT], _meta(state, **changes))}, 4)
     assert problem in refusal(content)

@@ -11,11 +11,13 @@ from rewrite_core.generators.generator import (
     Progress,
 )
 from rewrite_core.generators.latents import Latents, LatentSpec
-from rewrite_core.generators.noise import NoiseSource, SeededNoise, StoredNoise
+from rewrite_core.generators.noise import NoiseSource, NoNoise, SeededNoise, StoredNoise
 from rewrite_core.generators.proggan import ProgGANGenerator
 from rewrite_core.generators.sequential import SequentialGenerator, from_sequential
 from rewrite_core.generators.source import Source
 from rewrite_core.generators.stylegan2 import StyleGAN2Generator
+from rewrite_core.generators.stylegan2_ada import StyleGAN2AdaGenerator
+from rewrite_core.generators.stylegan3 import StyleGAN3Generator
 
 __all__ = [
     "EPSILON",
@@ -26,6 +28,7 @@ __all__ = [
     "Latents",
     "Layer",
     "LayerInput",
+    "NoNoise",
     "NoiseSource",
     "ProgGANGenerator",
     "Progress",
@@ -33,7 +36,9 @@ __all__ = [
     "SequentialGenerator",
     "Source",
     "StoredNoise",
+    "StyleGAN2AdaGenerator",
     "StyleGAN2Generator",
+    "StyleGAN3Generator",
     "embedded_folder",
     "embedded_names",
     "from_sequential",

@@ -25,7 +25,15 @@ from rewrite_core.generators.source import Source
 from rewrite_core.generators.torchfile import read_torch
 from rewrite_core.resources import resource_dir
 
-__all__ = ["FAMILIES", "Family", "embedded_folder", "embedded_names", "open_generator", "open_source"]
+__all__ = [
+    "FAMILIES",
+    "READERS",
+    "Family",
+    "embedded_folder",
+    "embedded_names",
+    "open_generator",
+    "open_source",
+]
 
 DEFAULT = "anime64-dcgan"
 LARGEST_FILE = 4 << 30

@@ -51,7 +51,7 @@ class PickledNetwork:
 
     Attributes:
         class_name: of its class.
-        tensors: under the names of its state dict.
+        tensors: under the names of its state dict; they may lie in the file itself.
         attributes: module's path (``synthesis.b4.conv1``; empty for the whole) → the numbers, texts and short lists of
             numbers among its attributes, such as ``conv_clamp``.
     """
@@ -91,7 +91,7 @@ def _opened(source: Path | bytes) -> tuple[BinaryIO, memoryview]:
     if isinstance(source, bytes):
         return io.BytesIO(source), memoryview(source)
     with source.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch wants to be able to write
     return cast(BinaryIO, mapped), memoryview(mapped)
 
 

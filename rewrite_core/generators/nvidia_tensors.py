@@ -59,7 +59,7 @@ _CODE = re.compile("b1|[iu][1248]|f[248]")
 
 
 def tensors_of(values: Mapping[str, NDArray[Any]], budget: int) -> dict[str, Tensor]:
-    """Copies as tensors of arrays that are views of a file; `budget` is the file's size in bytes.
+    """Tensors of arrays that are views of a file, perhaps views still; `budget` is the file's size in bytes.
 
     Raises:
         Refused: there are more than any network has, or they are larger together than the file.
@@ -67,10 +67,13 @@ def tensors_of(values: Mapping[str, NDArray[Any]], budget: int) -> dict[str, Ten
     size = sum(value.nbytes for value in values.values())
     if len(values) > _MOST_TENSORS or size > budget:
         raise Refused(f"{len(values):,} tensors of {size:,} bytes in a file of {budget:,}")
-    return {
-        name: torch.from_numpy(np.array(value, value.dtype.newbyteorder("="), order="C"))
-        for name, value in values.items()
-    }
+    return {name: torch.from_numpy(_native(value)) for name, value in values.items()}
+
+
+def _native(value: NDArray[Any]) -> NDArray[Any]:
+    """The array, or a copy where torch could not use it: not writable, reversed, or of the other byte order."""
+    usable = value.flags.writeable and min(value.strides, default=0) >= 0 and value.dtype.isnative
+    return value if usable else np.array(value, value.dtype.newbyteorder("="), order="C")
 
 
 def stored_of(value: Any) -> NDArray[Any]:
@@ -96,7 +99,7 @@ def stored_of(value: Any) -> NDArray[Any]:
     bytes_apart = [
         step * stored.itemsize if length > 1 else 0 for length, step in zip(shape, steps, strict=True)
     ]
-    return np.lib.stride_tricks.as_strided(stored[start:], shape, bytes_apart, writeable=False)
+    return np.lib.stride_tricks.as_strided(stored[start:], shape, bytes_apart)
 
 
 def array_of(value: Any) -> NDArray[Any]:
