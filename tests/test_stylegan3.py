@@ -15,15 +15,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from rewrite_core import Rule, RuleStack
+from rewrite_core import EditRequest, Mask, Rule, RuleStack
+from rewrite_core.directions.matches import matches
 from rewrite_core.errors import FileError, RequestError
 from rewrite_core.generators import LatentSpec, Source, open_source
 from rewrite_core.generators.contents import Contents
 from rewrite_core.generators.latents import Latents
 from rewrite_core.generators.stylegan3 import StyleGAN3Generator, open_stylegan3
 from rewrite_core.generators.stylegan3_network import LayerShape
+from rewrite_core.rules.goal import copy_paste
+from rewrite_core.rules.painted import painted_keys
 from rewrite_core.rules.rule import Provenance
-from tests.generators import changed
+from tests.generators import changed, painted
 from tests.nvidia import pickled, random_stylegan3
 
 REFERENCE = Path(__file__).parent / "reference" / "nvidia"
@@ -273,6 +276,44 @@ def test_a_rule_at_any_layer_changes_a_view_alone_and_an_export_holds_it(each):
         assert not torch.equal(after, before)
         assert torch.equal(each.sample(spec), before)
         assert torch.equal(open_source(Source("upload", view.files())).sample(spec), after)
+
+
+@pytest.mark.parametrize("name", ["L9_84_32", "L11_84_20", "L13_64_16"])
+def test_a_place_painted_on_the_picture_is_the_place_that_the_layer_draws(name):
+    generator, latents = published(), given_latents(1.0)
+    latents = Latents(latents.z[:1], LatentSpec((0,)))
+    layer, at = generator.layers[name], generator.keys(latents, name)
+    pixels = torch.zeros(64, 64)
+    pixels[16:20, 36:40] = 255
+    mask = Mask(pixels.byte().numpy())
+    values = generator.values(at)
+    touched = values + 5 * mask.area(layer.value_size, layer.value_margin)
+    change = (generator.render(at, touched) - generator.render(at, values)).square().sum((0, 1))  # [64, 64]
+    places = torch.arange(64) + 0.5
+    across, down = (
+        (change.sum(0) * places).sum() / change.sum(),
+        (change.sum(1) * places).sum() / change.sum(),
+    )
+    assert abs(down - 18) < 1
+    assert abs(across - 38) < 1
+
+
+def test_an_object_is_copied_to_where_it_was_painted_and_heat_is_of_the_picture_alone():
+    generator, name = published(), "L10_84_25"
+    layer = generator.layers[name]
+    request = EditRequest(
+        object=painted(1, 8, 8, 24, 24, size=(64, 64)),
+        paste=painted(0, 32, 32, 48, 48, size=(64, 64)),
+        key=(painted(0, 32, 32, 48, 48, size=(64, 64)),),
+        layer=name,
+    )
+    goal = copy_paste(generator, name, request)
+    assert goal.box == tuple(layer.value_margin + place for place in (32, 32, 48, 48))
+    keys, areas = painted_keys(generator, name, request, request.key)
+    assert areas.shape[1:] == keys.shape[2:]
+    assert areas[0, layer.key_margin + 40, layer.key_margin + 40] == 1
+    found = matches(generator, name, torch.ones(layer.in_channels), LatentSpec((0,)))
+    assert found.heat.shape == (1, 64, 64)
 
 
 def test_a_picture_is_the_same_alone_and_in_any_batch(each):

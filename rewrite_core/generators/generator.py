@@ -58,7 +58,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Layer:
-    """A rewritable convolution: its name, its linear map, and the sizes of what goes in and comes out."""
+    """A rewritable convolution: its name, its linear map, and the sizes of what goes in and comes out.
+
+    Where maps reach beyond the picture (StyleGAN3), margins are the cells outside it, along each side.
+    """
 
     name: str
     convolution: Convolution
@@ -66,6 +69,8 @@ class Layer:
     out_channels: int
     key_size: tuple[int, int]
     value_size: tuple[int, int]
+    key_margin: int = 0
+    value_margin: int = 0
 
     @property
     def kind(self) -> str:

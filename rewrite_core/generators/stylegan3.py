@@ -5,6 +5,8 @@ picture's channels. The key is the input after style modulation, divided by the 
 the value is what follows demodulation and bias, *before* the filtered activation, which is not place by place. The
 canonical weight is the stored one. Formulas: `stylegan3_network.py`.
 
+Maps reach beyond the picture's edge: a `Layer`'s margins say how far.
+
 A `LayerInput`'s ``rest`` holds ``ws`` [N, L, D], a w for the input and for each layer, after truncation; and ``style``
 [N, C] of this layer. There is no noise. What tensors do not tell (sampling) is in the pickle beside them, and in our
 export's ``model.json``.
@@ -244,8 +246,21 @@ def _taps(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
 
 
 def _layers(network: StyleGAN3Network, shape: Shape) -> Iterator[Layer]:
+    """The picture lies in the middle of every map, as many cells wide as the map has in a unit of length."""
+    rate = shape.input.rate
     for layer in shape.layers:
+        margin = max(0, round((layer.size - rate) / 2))
+        rate *= layer.up / layer.down
         module = network.synthesis[layer.name]
         assert isinstance(module, SynthesisLayer)
         key, value = (layer.size, layer.size), (layer.value_size, layer.value_size)
-        yield Layer(layer.name, module.convolution, layer.inputs, layer.outputs, key, value)
+        yield Layer(
+            layer.name,
+            module.convolution,
+            layer.inputs,
+            layer.outputs,
+            key,
+            value,
+            key_margin=margin,
+            value_margin=margin + (layer.kernel - 1) // 2,
+        )
