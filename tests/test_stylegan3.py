@@ -278,7 +278,7 @@ def test_a_rule_at_any_layer_changes_a_view_alone_and_an_export_holds_it(each):
         assert torch.equal(open_source(Source("upload", view.files())).sample(spec), after)
 
 
-@pytest.mark.parametrize("name", ["L9_84_32", "L11_84_20", "L13_64_16"])
+@pytest.mark.parametrize("name", ["L11_84_20", "L12_84_16", "L13_64_16"])
 def test_a_place_painted_on_the_picture_is_the_place_that_the_layer_draws(name):
     generator, latents = published(), given_latents(1.0)
     latents = Latents(latents.z[:1], LatentSpec((0,)))

@@ -188,12 +188,14 @@ class SynthesisLayer(nn.Module):
     def activated(self, values: Tensor) -> Tensor:
         """Value [N, O, H, W] → the next layer's input [N, O, h, w]."""
         shape = self.shape
-        x = filtered(values, self.up_filter, up=shape.up, padding=shape.padding)
+        x = filtered(values, self.up_filter, up=shape.up, padding=shape.padding)  # new memory
         if not shape.torgb:
-            x = functional.leaky_relu(x, SLOPE) * math.sqrt(2)
+            x = functional.leaky_relu(x, SLOPE, inplace=True).mul_(math.sqrt(2))
         if shape.clamp is not None:
-            x = x.clamp(-shape.clamp, shape.clamp)
-        return filtered(x, self.down_filter, down=shape.down)
+            x = x.clamp_(-shape.clamp, shape.clamp)
+        if shape.down > 1:  # such filters are ten times quicker on channels that lie together
+            x = x.contiguous(memory_format=torch.channels_last)
+        return filtered(x, self.down_filter, down=shape.down).contiguous()
 
 
 class StyleGAN3Network(nn.Module):
