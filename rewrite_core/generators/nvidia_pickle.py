@@ -7,7 +7,8 @@ looked at here) and its ``__dict__``. The TensorFlow line (StyleGAN2) pickles a 
 
 The file is read as a tree of plain values (`pickletree.py`). Of the averaged generator in it, the tensors are built
 (`nvidia_tensors.py`) and the constructor's scalars kept; the two other networks stay views of the file. A file on disk
-is mapped, not read, so a pickle costs no more memory than its averaged generator.
+is mapped, not read, so a pickle costs no more memory than its averaged generator. Because tensors are views of the
+file, `rewritten` can change one in its place: the file stays one that the published code opens.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from __future__ import annotations
 import io
 import mmap
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rewrite_core.errors import FileError
@@ -27,6 +30,7 @@ from rewrite_core.files import require_size
 from rewrite_core.generators.nvidia_tensorflow import NETWORK, converted
 from rewrite_core.generators.nvidia_tensors import (
     LONGEST_NAME,
+    MOST_TENSORS,
     NUMPY,
     TORCH,
     array_of,
@@ -36,13 +40,13 @@ from rewrite_core.generators.nvidia_tensors import (
 )
 from rewrite_core.generators.pickletree import Call, Refused, read_tree
 
-__all__ = ["PickledNetwork", "read_network"]
+__all__ = ["PickledNetwork", "read_network", "rewritten"]
 
 _PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
 _KNOWN = TORCH | NUMPY | {_PERSISTENT, NETWORK}
 _VERSION = 6
 _AVERAGED = "G_ema"
-_DEEPEST, _MOST_MODULES, _LONGEST_LIST = 8, 1024, 64
+_DEEPEST, _MOST_MODULES, _MOST_PARTS, _LONGEST_LIST = 8, 1024, 256, 64
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,44 @@ def read_network(source: Path | bytes, *, what: str, limit_bytes: int) -> Pickle
         FileError: there is no such file, it is too large or damaged, or holds something other than networks.
     """
     require_size(source, what=what, limit_bytes=limit_bytes)
-    try:
+    with _refusing(what):
         stream, data = _opened(source)
-        return _averaged(read_tree(stream, data, _KNOWN), len(data))
+        name, views, attributes = _averaged(read_tree(stream, data, _KNOWN))
+        return PickledNetwork(name, tensors_of(views, len(data)), attributes)
+
+
+def rewritten(content: bytes, weights: Mapping[str, Tensor], *, what: str) -> bytes:
+    """A network pickle with other numbers for some of its averaged generator's tensors, and else the same bytes.
+
+    Args:
+        content: the pickle.
+        weights: by their names in the state dict (``synthesis.b16.conv1.weight``), shaped as they are.
+        what: names the file in errors.
+
+    Raises:
+        FileError: it is no network pickle, has no such tensor, or (protocol 2) holds its numbers as a text.
+    """
+    copy = bytearray(content)
+    with _refusing(what):
+        _, views, _ = _averaged(read_tree(io.BytesIO(content), memoryview(copy), _KNOWN))
+    for name, weight in weights.items():
+        place = views.get(name)
+        if place is None or place.shape != weight.shape or not place.flags.writeable:
+            found = "no such tensor" if place is None else f"{list(place.shape)} there"
+            raise FileError(
+                found=f"{what}: '{name}' {list(weight.shape)}, {found}",
+                expected="one of its tensors, in a pickle of protocol 3 or later",
+                remedy="Save the generator in our own format.",
+            )
+        place[...] = weight.detach().cpu().numpy()
+    return bytes(copy)
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """One line for whatever goes wrong with a pickle."""
+    try:
+        yield
     except Refused as problem:
         raise FileError(
             found=f"{what} holds more than networks ({problem})",
@@ -95,22 +134,19 @@ def _opened(source: Path | bytes) -> tuple[BinaryIO, memoryview]:
     return cast(BinaryIO, mapped), memoryview(mapped)
 
 
-def _averaged(tree: Any, budget: int) -> PickledNetwork:
-    """The averaged generator in what the file holds."""
+def _averaged(tree: Any) -> tuple[str, dict[str, NDArray[Any]], dict[str, dict[str, Any]]]:
+    """The averaged generator in what the file holds: class, tensors as views of the file, attributes."""
     if isinstance(tree, tuple):
-        views, settings = converted(tree)
-        return PickledNetwork("Generator", tensors_of(views, budget), settings)
+        return "Generator", *converted(tree)
     if not isinstance(tree, dict) or _AVERAGED not in tree:
         raise Refused(f"a {type(tree).__name__} without {_AVERAGED}")
     name, _ = _described(tree[_AVERAGED])
     states = dict(islice(_modules(tree[_AVERAGED]), _MOST_MODULES))
+    values = ((path, own, value) for path, state in states.items() for own, value in _stored(state))
     views = {
-        f"{path}.{own}".lstrip("."): stored_of(value)
-        for path, state in states.items()
-        for own, value in islice(_stored(state), _MOST_MODULES)
+        f"{path}.{own}".lstrip("."): stored_of(value) for path, own, value in islice(values, MOST_TENSORS + 1)
     }
-    attributes = {path: _plain(state) for path, state in states.items()}
-    return PickledNetwork(name, tensors_of(views, budget), attributes)
+    return name, views, {path: _plain(state) for path, state in states.items()}
 
 
 def _described(value: Any) -> tuple[str, dict[str, Any]]:
@@ -123,6 +159,8 @@ def _described(value: Any) -> tuple[str, dict[str, Any]]:
         raise Refused("a module of another form")
     if not (isinstance(name, str) and isinstance(state, dict)):
         raise Refused("a module without a name")
+    if any(len(state[part]) > _MOST_PARTS for part in ("_modules", "_parameters", "_buffers")):
+        raise Refused("a module of parts without end")
     return name, state
 
 
@@ -149,7 +187,7 @@ def _stored(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes that are a number, a text or a short list of numbers."""
     found = {}
-    for name, value in islice(state.items(), _MOST_MODULES):
+    for name, value in islice(state.items(), _MOST_PARTS):
         if is_array(value):
             value = array_of(value)
             value = value.tolist() if value.size <= _LONGEST_LIST else ()

@@ -66,7 +66,7 @@ def _state(network: Any) -> Mapping[str, Any]:
     if not isinstance(network, Call) or network.function != NETWORK or not isinstance(network.state, dict):
         raise Refused(f"a {type(network).__name__} for a network")
     if number_of(network.state["version"]) < _OLDEST:
-        raise Refused("a network from before StyleGAN2")
+        raise ValueError("a network from before StyleGAN2")
     return network.state
 
 
@@ -96,7 +96,7 @@ def _translated(name: str, value: Array) -> dict[str, Array]:
         if layer in _LAYERS and kind in _TENSORS:
             return {f"synthesis.b{size}.{_LAYERS[layer]}.{_TENSORS[kind]}": _turned(layer, kind, value)}
     if name.startswith(("mapping/", "synthesis/")):
-        raise Refused(f"the variable {name[:60]}")
+        raise ValueError(f"the variable {name[:60]} is of no known layer")
     return {}
 
 

@@ -24,7 +24,17 @@ from torch import Tensor
 
 from rewrite_core.generators.pickletree import PERSISTENT, Call, Name, Refused, read_tree
 
-__all__ = ["LONGEST_NAME", "NUMPY", "TORCH", "array_of", "is_array", "number_of", "stored_of", "tensors_of"]
+__all__ = [
+    "LONGEST_NAME",
+    "MOST_TENSORS",
+    "NUMPY",
+    "TORCH",
+    "array_of",
+    "is_array",
+    "number_of",
+    "stored_of",
+    "tensors_of",
+]
 
 _PARAMETER, _TENSOR = "torch._utils._rebuild_parameter", "torch._utils._rebuild_tensor_v2"
 _STORAGE = "torch.storage._load_from_bytes"
@@ -51,7 +61,9 @@ _LONGEST_HEAD, _LONGEST_PART = (
     4096,
     64,
 )  # bytes before a storage's numbers, operations of a pickle there: 350, 30
-_MOST_AXES, _MOST_TENSORS = 8, 1024
+_MOST_AXES = 8
+MOST_TENSORS = 1024
+"""A network of 1024 pixels has 170."""
 LONGEST_NAME = 200
 """Characters of a module's or a tensor's name: names are joined, and a pickle can use one name many times."""
 
@@ -65,7 +77,7 @@ def tensors_of(values: Mapping[str, NDArray[Any]], budget: int) -> dict[str, Ten
         Refused: there are more than any network has, or they are larger together than the file.
     """
     size = sum(value.nbytes for value in values.values())
-    if len(values) > _MOST_TENSORS or size > budget:
+    if len(values) > MOST_TENSORS or size > budget:
         raise Refused(f"{len(values):,} tensors of {size:,} bytes in a file of {budget:,}")
     return {name: torch.from_numpy(_native(value)) for name, value in values.items()}
 
