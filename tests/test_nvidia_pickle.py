@@ -346,6 +346,27 @@ def test_tuples_and_lists_that_unfold_without_end_are_refused_at_once():
     refusal(program(bomb))
 
 
+def test_one_list_does_not_become_many_large_sets_or_one_text_many_bytes():
+    many = (
+        op("EMPTY_LIST") + op("MARK") + b"".join(text(f"t{index}") for index in range(50_000)) + op("APPENDS")
+    )
+    kind = op("GLOBAL") + b"builtins\nset\n"
+    again = op("BINGET") + b"\0" + op("BINGET") + b"\1" + op("TUPLE1") + op("REDUCE")
+    start = kind + op("MEMOIZE") + many + op("MEMOIZE")
+    assert "builtins.set with other arguments" in refusal(program(start, again * 20_000), memory=16 << 20)
+    encode = op("GLOBAL") + b"_codecs\nencode\n" + op("MEMOIZE")
+    long = text("x" * 100_000) + op("MEMOIZE") + text("latin1") + op("MEMOIZE")
+    again = op("BINGET") + b"\0" + op("BINGET") + b"\1" + op("BINGET") + b"\2" + op("TUPLE2") + op("REDUCE")
+    assert "one text as many bytes" in refusal(program(encode, long, again * 20_000))
+
+
+def test_names_that_a_state_dict_leaves_out_must_be_a_set():
+    state = {"_parameters": {}, "_buffers": {}, "_modules": {}, "_non_persistent_buffers_set": ["a"]}
+    with foreign(PERSISTENT) as made:
+        content = pickle.dumps({"G_ema": reducing(made[PERSISTENT], _meta(state))}, 4)
+    assert "a list of names" in refusal(content)
+
+
 def test_a_program_without_end_is_refused_in_time():
     assert "more than 200,000 operations" in refusal(program(op("EMPTY_DICT") * 5_000_000), memory=64 << 20)
 
@@ -555,12 +576,12 @@ def test_one_storage_used_again_and_again_costs_no_more_than_the_file():
         f"w{index}": reducing(
             torch._utils._rebuild_tensor_v2, storage, 0, (1 << 20,), (1,), False, OrderedDict()
         )
-        for index in range(200)
+        for index in range(50)
     }
     with foreign(PERSISTENT) as made:
         parts = {"_parameters": many, "_buffers": {}, "_modules": {}}
         content = pickle.dumps({"G_ema": reducing(made[PERSISTENT], _meta(parts))}, 4)
-    assert "200 tensors of 838,860,800 bytes" in refusal(content, memory=4 << 20)
+    assert "50 tensors of 209,715,200 bytes" in refusal(content, memory=4 << 20)
 
 
 # Arrays and networks of the TensorFlow line

@@ -46,7 +46,7 @@ _PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
 _KNOWN = TORCH | NUMPY | {_PERSISTENT, NETWORK}
 _VERSION = 6
 _AVERAGED = "G_ema"
-_DEEPEST, _MOST_MODULES, _MOST_PARTS, _LONGEST_LIST = 8, 1024, 256, 64
+_DEEPEST, _MOST_MODULES, _MOST_PARTS, _MOST_ATTRIBUTES, _LONGEST_LIST = 8, 256, 64, 128, 64
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,9 @@ def _modules(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, 
 
 def _stored(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """A module's own tensors: parameters, then the buffers that a state dict has."""
-    passing = state.get("_non_persistent_buffers_set", ())
+    passing = state.get("_non_persistent_buffers_set", set())
+    if not isinstance(passing, set):
+        raise Refused(f"a {type(passing).__name__} of names")
     buffers = {name: value for name, value in state["_buffers"].items() if name not in passing}
     for name, value in [*state["_parameters"].items(), *buffers.items()]:
         if value is not None and _short(name):
@@ -187,7 +189,7 @@ def _stored(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes that are a number, a text or a short list of numbers."""
     found = {}
-    for name, value in islice(state.items(), _MOST_PARTS):
+    for name, value in islice(state.items(), _MOST_ATTRIBUTES):
         if is_array(value):
             value = array_of(value)
             value = value.tolist() if value.size <= _LONGEST_LIST else ()

@@ -30,7 +30,7 @@ NETWORK = "dnnlib.tflib.network.Network"
 Array = NDArray[Any]
 
 _OLDEST = 4
-_MOST_TAPS, _MOST_VARIABLES, _MOST_CHANNELS = 16, 1024, 1 << 16
+_MOST_TAPS, _MOST_VARIABLES, _MOST_CHANNELS = 16, 1024, 4096
 _DEFAULT_KERNEL = (1, 3, 3, 1)
 _LAYERS = {"Conv": "conv1", "Conv0_up": "conv0", "Conv1": "conv1", "ToRGB": "torgb", "Skip": "skip"}
 _TENSORS = {

@@ -50,18 +50,14 @@ class Call:
 _ARGUMENT = {
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
 }  # fmt: skip
-_BYTES = {
-    "SHORT_BINBYTES": 2,
-    "BINBYTES": 5,
-    "BINBYTES8": 9,
-    "BYTEARRAY8": 9,
-}  # how long operation and length are
+_BYTES = {"SHORT_BINBYTES": 2, "BINBYTES": 5, "BINBYTES8": 9, "BYTEARRAY8": 9}  # bytes before their content
 _CONSTANT: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _EMPTY: Mapping[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _CONTAINERS = {
     "collections.OrderedDict", "dnnlib.util.EasyDict", "builtins.set", "builtins.bytes", "_codecs.encode",
 }  # fmt: skip
+_LARGEST_SET = 64  # of protocols 2 and 3, where one list can become many sets
 _MOVED = {"__builtin__.": "builtins.", "numpy._core.": "numpy.core."}  # what a module is called elsewhere
 
 
@@ -175,7 +171,7 @@ class _Machine:
         match function, args:
             case "collections.OrderedDict" | "dnnlib.util.EasyDict", ():
                 return {}
-            case "builtins.set", ([*values],):
+            case "builtins.set", (list() as values,) if len(values) <= _LARGEST_SET:
                 return {_key(value) for value in values}
             case "builtins.bytes", ():
                 return memoryview(b"")
