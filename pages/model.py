@@ -60,7 +60,7 @@ def opener(visitor: Session) -> None:
             if st.form_submit_button("Open", key="open-path") and path:
                 _open(visitor, lambda: open_path(path), path)
     files = st.file_uploader(
-        "Upload a checkpoint (.pt, .pth, .safetensors, .h5; a stack's model.json with it)",
+        "Upload a checkpoint (.pt, .pth, .pkl, .safetensors, .h5; a stack's model.json with it)",
         type=["json", *(suffix.removeprefix(".") for suffix in SUFFIXES)],
         accept_multiple_files=True,
         key="upload",

@@ -209,17 +209,21 @@ class Mask:
         image = Image.fromarray(self.pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return Mask(np.asarray(image))
 
-    def area(self, size: tuple[int, int]) -> Tensor:
-        """How much of each cell of a grid of `size` (height, width) is painted: float32 [H, W] in [0, 1]."""
-        return torch.from_numpy(self.resized(size).pixels.copy()).float().div(255)
+    def area(self, size: tuple[int, int], margin: int = 0) -> Tensor:
+        """How much of each cell of a grid of `size` (height, width) is painted: float32 [H, W] in [0, 1].
 
-    def bounds(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """The box (top, left, bottom, right) around the cells with area on a grid of `size` (height, width).
+        The outermost `margin` cells along each side are outside the picture.
+        """
+        inside = self.resized((size[0] - 2 * margin, size[1] - 2 * margin)).pixels
+        return torch.from_numpy(np.pad(inside, margin)).float().div(255)
+
+    def bounds(self, size: tuple[int, int], margin: int = 0) -> tuple[int, int, int, int]:
+        """The box (top, left, bottom, right) around the cells with area on a grid as `area` has it.
 
         Raises:
             MaskError: no cell has any.
         """
-        painted = self.resized(size).pixels > 0  # [H, W]
+        painted = self.area(size, margin).numpy() > 0  # [H, W]
         if not painted.any():
             found = "an empty mask" if self.empty else f"a mask too small for a grid of {size[0]}×{size[1]}"
             raise _mask_error(found, "a painted region", "Paint a larger region.")

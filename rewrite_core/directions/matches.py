@@ -19,7 +19,7 @@ OUTLINE = 0.999
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Heat [N, h, w] of a query over the pictures of `spec`, on the CPU."""
+    """Heat [N, h, w] of a query over the pictures of `spec`, on the CPU; what is outside a picture is left out."""
 
     spec: LatentSpec
     heat: Tensor
@@ -51,10 +51,12 @@ def matches(
     Raises:
         Cancelled: from `progress`.
     """
-    done, maps = 0, [torch.empty(0, *generator.layer(layer).key_size)]
+    (h, w), margin = generator.layer(layer).key_size, generator.layer(layer).key_margin
+    done, maps = 0, [torch.empty(0, h - 2 * margin, w - 2 * margin)]
     for block in spec.blocks(generator.micro_batch):
         keys = generator.keys(generator.latents(block), layer).keys  # [N, C, h, w]
-        maps.append(heat(keys, query).cpu())  # [N, h, w]
+        inside = keys[..., margin : h - margin, margin : w - margin]
+        maps.append(heat(inside, query).cpu())  # [N, h, w]
         done += len(block)
         if progress:
             progress(done, len(spec))

@@ -25,6 +25,8 @@ from rewrite_core.generators.proggan import ProgGANGenerator
 from rewrite_core.generators.sequential import SequentialGenerator, from_sequential
 from rewrite_core.generators.source import Source
 from rewrite_core.generators.stylegan2 import StyleGAN2Generator
+from rewrite_core.generators.stylegan2_ada import StyleGAN2AdaGenerator
+from rewrite_core.generators.stylegan3 import StyleGAN3Generator
 
 __all__ = [
     "EPSILON",
@@ -46,7 +48,9 @@ __all__ = [
     "SequentialGenerator",
     "Source",
     "StoredNoise",
+    "StyleGAN2AdaGenerator",
     "StyleGAN2Generator",
+    "StyleGAN3Generator",
     "devices",
     "draft_description",
     "embedded_folder",

@@ -1,8 +1,8 @@
 """A file of unknown origin → a `Generator`, never executing what is inside.
 
 One door for every family and kind of file: ``model.json`` with ``model.safetensors`` or another file of tensors, or a
-``.safetensors``, ``.pt``, ``.pth`` or Keras ``.h5`` file alone. The door decodes, inside limits; a family is a module
-with ``recognise(contents)`` and an opener, and one line in `FAMILIES`.
+``.safetensors``, ``.pt``, ``.pth``, NVIDIA ``.pkl`` or Keras ``.h5`` file alone. The door decodes, inside limits; a
+family is a module with ``recognise(contents)`` and an opener, and one line in `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from pathlib import Path
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import read_json, read_safetensors
-from rewrite_core.generators import described, proggan, stylegan2, unnamed
+from rewrite_core.generators import described, proggan, stylegan2, stylegan2_ada, stylegan3, unnamed
 from rewrite_core.generators.contents import Contents, Stored
 from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.h5file import read_h5
+from rewrite_core.generators.nvidia_description import description_of
+from rewrite_core.generators.nvidia_pickle import read_network
 from rewrite_core.generators.source import Source
 from rewrite_core.generators.torchfile import read_torch
 from rewrite_core.resources import resource_dir
@@ -52,6 +54,8 @@ class Family:
 
 FAMILIES = (
     Family("stylegan2", stylegan2.recognise, stylegan2.open_stylegan2),
+    Family("stylegan2-ada", stylegan2_ada.recognise, stylegan2_ada.open_stylegan2_ada),
+    Family("stylegan3", stylegan3.recognise, stylegan3.open_stylegan3),
     Family("proggan", proggan.recognise, proggan.open_proggan),
     Family("sequential", described.recognise, described.open_stack),
     Family("dcgan", unnamed.recognise, unnamed.open_unnamed),
@@ -124,7 +128,7 @@ def _decoded(source: Source) -> Contents:
     if len(files) != 1:
         raise FileError(
             found=f"{source.name}: {', '.join(files[:5] or source.names[:5]) or 'no files'}",
-            expected="model.json with model.safetensors, or one .safetensors, .pt, .pth or .h5 file",
+            expected="model.json with model.safetensors, or one .safetensors, .pt, .pth, .pkl or .h5 file",
             remedy="Choose one model's files.",
         )
     (file,) = files
@@ -135,7 +139,7 @@ def _decoded(source: Source) -> Contents:
     if has_description:
         description = read_json(source.read(DESCRIPTION), what=f"{source.name}/{DESCRIPTION}")
     name = source.name if has_description else Path(file).stem
-    return Contents(name, weights, stored.tensors, description, stored.nested, stored.owned)
+    return Contents(name, weights, stored.tensors, description, stored.nested, stored.owned, stored.original)
 
 
 def _safetensors(content: Path | bytes, what: str) -> Stored:
@@ -154,10 +158,19 @@ def _keras(content: Path | bytes, what: str) -> Stored:
     return read_h5(content, what=what, limit_bytes=LARGEST_FILE)
 
 
+def _network_pickle(content: Path | bytes, what: str) -> Stored:
+    network = read_network(content, what=what, limit_bytes=LARGEST_FILE)
+    description = description_of(network, Path(what).stem, what)
+    if isinstance(content, bytes):
+        return Stored(network.tensors, owned=True, description=description)
+    return Stored(network.tensors, owned=False, description=description, original=content)
+
+
 READERS = {
     ".safetensors": _safetensors,
     ".pt": _torch_save,
     ".pth": _torch_save,
+    ".pkl": _network_pickle,
     ".h5": _keras,
     ".hdf5": _keras,
 }

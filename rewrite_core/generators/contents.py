@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -46,12 +46,14 @@ class Stored:
     """The tensors of one file by name; `owned`: nothing else has their memory, least of all the file.
 
     `nested` are the dictionaries that some of them were in, `description` is what the file itself says of the network.
+    `original` is the file, where an edited network is written by changing its numbers in a copy of it.
     """
 
     tensors: Mapping[str, Tensor]
     owned: bool
     nested: frozenset[str] = frozenset()
     description: Any = None
+    original: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Contents:
         description: the decoded ``model.json``, None without one.
         nested: names of the dictionaries that some tensors were in.
         owned: whether nothing else has the tensors' memory; else they may lie in the file itself, and `floats` copies.
+        original: the file with the tensors, where an export changes numbers in a copy of it.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Contents:
     description: Any = None
     nested: frozenset[str] = frozenset()
     owned: bool = False
+    original: Path | None = None
 
     @property
     def suffix(self) -> str:
@@ -108,7 +112,7 @@ class Contents:
 
         Those that are not of floating point, and those called in `rest`, are kept as they are.
         """
-        if self.suffix not in WRITTEN:
+        if self.suffix not in WRITTEN and self.original is None:
             return None
         found = {ours: (theirs, self.tensors[theirs]) for ours, theirs in names.items()}
         places = {
@@ -120,7 +124,7 @@ class Contents:
         kept = {name: self.tensors[name].clone() for name in (*counters, *rest)}
         held = {*names.values(), *kept}
         order = tuple(name for name in self.tensors if name in held)
-        return Layout(self.suffix, order, places, kept, self.nested, self.description)
+        return Layout(self.suffix, order, places, kept, self.nested, self.description, self.original)
 
     def floats(self) -> dict[str, Tensor]:
         """The floating point tensors in float32, each with memory of its own.

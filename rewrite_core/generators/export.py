@@ -6,7 +6,8 @@ network's dictionary, and always as ``palimpsest.json`` beside. A record is plai
 
 * ``safetensors``: ``model.json`` and ``model.safetensors``, float32, which opens here again.
 * ``own``: names, shapes and types of the file that the generator was opened from, so that it opens in the tool it came
-  from. Only the edited weights differ. What a training checkpoint holds beside the network is left out.
+  from. Only the edited weights differ. What a training checkpoint holds beside the network is left out; a network
+  pickle of NVIDIA's is kept whole, with the edited weights in their places.
 * ``delta``: for each edited weight what is to be added to it, float32, under its name in that file.
 """
 
@@ -21,8 +22,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from rewrite_core.errors import FileError
 from rewrite_core.files import to_safetensors_bytes, write_bytes
 from rewrite_core.generators.generator import Generator
+from rewrite_core.generators.nvidia_pickle import read_network, rewritten
 
 __all__ = ["FORMS", "RECORD", "Form", "difference", "export", "exported"]
 
@@ -74,6 +77,8 @@ def _own(generator: Generator, header: Mapping[str, str]) -> dict[str, bytes]:
     tensors = generator.own_layout()
     layout = generator.layout
     assert layout is not None, "own_layout() has refused"
+    if layout.original is not None:
+        return {layout.original.name: _in_place(layout.original, generator, tensors)}
     described = layout.description is not None
     name = f"{'model' if described else generator.name}{layout.suffix}"
     files = {"model.json": json.dumps(layout.description, indent=1).encode()} if described else {}
@@ -87,3 +92,18 @@ def _own(generator: Generator, header: Mapping[str, str]) -> dict[str, bytes]:
     buffer = io.BytesIO()
     torch.save(tree, buffer)
     return files | {name: buffer.getvalue()}
+
+
+def _in_place(original: Path, generator: Generator, tensors: Mapping[str, Tensor]) -> bytes:
+    """The network pickle that the generator was opened from, with the edited weights; else the same bytes."""
+    what = original.name
+    there = read_network(original, what=what, limit_bytes=original.stat().st_size).tensors
+    before = generator.pristine.own_layout()
+    if not all(name in there and torch.equal(there[name], tensor) for name, tensor in before.items()):
+        raise FileError(
+            found=f"{what}, which has changed since it was opened",
+            expected="the network that the rules were put on",
+            remedy="Open it again.",
+        )
+    changed = {name: tensor for name, tensor in tensors.items() if not torch.equal(tensor, before[name])}
+    return rewritten(original.read_bytes(), changed, what=what)

@@ -58,7 +58,10 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Layer:
-    """A rewritable convolution: its name, its linear map, and the sizes of what goes in and comes out."""
+    """A rewritable convolution: its name, its linear map, and the sizes of what goes in and comes out.
+
+    Where maps reach beyond the picture (StyleGAN3), margins are the cells outside it, along each side.
+    """
 
     name: str
     convolution: Convolution
@@ -66,6 +69,8 @@ class Layer:
     out_channels: int
     key_size: tuple[int, int]
     value_size: tuple[int, int]
+    key_margin: int = 0
+    value_margin: int = 0
 
     @property
     def kind(self) -> str:
@@ -118,6 +123,10 @@ class Generator(ABC):
     """What was taken by convention when it was opened, in a sentence for whoever looks at its pictures."""
     precision: Literal["float32", "half"] = "float32"
     """What `sample` draws in; set by `in_half`."""
+    classes: int = 0
+    """Of a conditional generator; 0: it is none."""
+    cuts: bool = False
+    """Whether layers take a w each, so that truncation can stop at one."""
 
     def __init__(
         self,
@@ -187,8 +196,13 @@ class Generator(ABC):
         """L, the places where a style w enters the network; 0 without a mapping network."""
         return 0
 
+    @property
+    def style_dim(self) -> int:
+        """D, the length of a w."""
+        return self.latent_dim
+
     def mapped(self, latents: Latents) -> Tensor:
-        """What the mapping network makes of z, or the w that was given, truncated: [N, D] or [N, L, D].
+        """What the mapping network makes of z, or the w that was given, truncated: [N, D] or [N, L, D], float32.
 
         Raises:
             RequestError: if there is no mapping network.
@@ -287,10 +301,21 @@ class Generator(ABC):
         return spatial[len(spatial) // 2]
 
     def latents(self, spec: LatentSpec | Latents) -> Latents:
-        """Draw the latents of `spec`, on the generator's device; given ones are brought there."""
+        """Draw the latents of `spec`, on the generator's device; given ones are brought there.
+
+        Raises:
+            RequestError: `spec` names a class or a cutoff, and the generator has none.
+        """
         if isinstance(spec, Latents):
             w = None if spec.w is None else spec.w.to(self.device)
             return Latents(spec.z.to(self.device), spec.spec, w)
+        for name, value, known in (("class", spec.label, self.classes), ("cutoff", spec.cutoff, self.cuts)):
+            if value is not None and not known:
+                raise RequestError(
+                    found=f"{name} {value}",
+                    expected=f"no {name}, since {self.name} knows none",
+                    remedy=f"Leave the {name} out.",
+                )
         return Latents(draw(spec, self.latent_dim, self.distribution).to(self.device), spec)
 
     def keys(self, latents: Latents, layer: str) -> LayerInput:

@@ -9,11 +9,16 @@ A picture is named by its seed. Two schemes turn seeds into latents `z`, shape [
   interface's files mean this.
 
 Truncation ψ moves a latent towards the average one: families with a mapping network do it in w,
-``w̄ + ψ (w - w̄)``; the others in z, whose average is 0.
+``w̄ + ψ (w - w̄)``; the others in z, whose average is 0. With a cutoff, only the w of so many of the first layers move.
+
+A conditional generator draws a class beside z: the one that the spec names, or, by default, one of its own for each
+picture, drawn from the same seed. So the pictures of a spec without a class show all classes alike, as training did, a
+statistic over them is one of the whole generator, and a seed still is one picture.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,24 +30,35 @@ from torch import Tensor
 
 from rewrite_core.errors import RequestError
 
-__all__ = ["LAST_ROW", "LAST_SEED", "Distribution", "LatentSpec", "Latents", "Scheme", "draw"]
+__all__ = ["LAST_ROW", "LAST_SEED", "Distribution", "LatentSpec", "Latents", "Scheme", "draw", "draw_labels"]
 
 Scheme = Literal["seed", "rows"]
 Distribution = Literal["normal", "uniform"]
 
 LAST_SEED = 2**32 - 1
 LAST_ROW = 2**17 - 1
+_LABELS = zlib.crc32(b"label")  # keeps the stream of classes apart from those of noise
 LARGEST_MATRIX = 2**26
 """Numbers that scheme ``rows`` may draw: whoever asks for row i pays for all before it."""
 
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """The pictures asked for: their seeds, how seeds become latents, and the truncation ψ."""
+    """The pictures asked for.
+
+    Attributes:
+        seeds: one a picture.
+        scheme: how seeds become latents.
+        truncation: ψ.
+        cutoff: how many of the w that layers take are truncated, from the first on; None: all.
+        label: the class of a conditional generator; None: each picture's own, from its seed.
+    """
 
     seeds: tuple[int, ...]
     scheme: Scheme = "seed"
     truncation: float = 1.0
+    cutoff: int | None = None
+    label: int | None = None
 
     def __post_init__(self) -> None:
         last = LAST_SEED if self.scheme == "seed" else LAST_ROW
@@ -59,11 +75,23 @@ class LatentSpec:
                 expected="0 to 2",
                 remedy="1 leaves the latents as they are.",
             )
+        for name, value in (("cutoff", self.cutoff), ("class", self.label)):
+            if value is not None and value < 0:
+                raise RequestError(
+                    found=f"{name} {value}", expected="0 or more", remedy=f"Choose another {name}."
+                )
 
     @classmethod
-    def of(cls, seeds: Iterable[int], scheme: Scheme = "seed", truncation: float = 1.0) -> LatentSpec:
+    def of(
+        cls,
+        seeds: Iterable[int],
+        scheme: Scheme = "seed",
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+        label: int | None = None,
+    ) -> LatentSpec:
         """The spec of any iterable of seeds, e.g. ``LatentSpec.of(range(8))``."""
-        return cls(tuple(int(seed) for seed in seeds), scheme, truncation)
+        return cls(tuple(int(seed) for seed in seeds), scheme, truncation, cutoff, label)
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -71,7 +99,7 @@ class LatentSpec:
     def blocks(self, size: int) -> list[LatentSpec]:
         """The same pictures in order, at most `size` at a time."""
         starts = range(0, len(self.seeds), size)
-        return [LatentSpec(self.seeds[at : at + size], self.scheme, self.truncation) for at in starts]
+        return [replace(self, seeds=self.seeds[at : at + size]) for at in starts]
 
 
 @dataclass(frozen=True)
@@ -115,6 +143,25 @@ def draw(spec: LatentSpec, dim: int, distribution: Distribution = "normal") -> T
         )
         z = z[: len(spec.seeds)]
     return torch.from_numpy(z.astype(np.float32))
+
+
+def draw_labels(spec: LatentSpec, classes: int) -> Tensor:
+    """The pictures' classes, one-hot [N, classes], float32 on the CPU.
+
+    Raises:
+        RequestError: the spec names a class that there is not.
+    """
+    if spec.label is not None and spec.label >= classes:
+        raise RequestError(
+            found=f"class {spec.label}",
+            expected=f"a class from 0 to {classes - 1}",
+            remedy="Choose another class.",
+        )
+    own = [
+        np.random.RandomState([seed, _LABELS]).randint(classes) if spec.label is None else spec.label
+        for seed in spec.seeds
+    ]
+    return torch.eye(classes)[torch.tensor(own, dtype=torch.int64)]  # [N, classes]
 
 
 @lru_cache(maxsize=2)

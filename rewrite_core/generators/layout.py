@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from rewrite_core.errors import FileError
 __all__ = ["WRITTEN", "Layout", "Place"]
 
 WRITTEN = (".pt", ".pth", ".safetensors")
-"""Endings of the files that can be written as they came."""
+"""Endings of the files that can be written anew as they came."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Layout:
         places: by the family's name of each tensor.
         rest: the file's name → a tensor of the network that no picture depends on: a counter, an absent average.
         nested: names of dictionaries in the file; the tensors in them are called by both names, joined with a dot.
-        description: the decoded ``model.json`` beside the file, None without one.
+        description: the decoded ``model.json`` beside the file or in it, None without one.
+        original: the file itself, where it is not written anew: numbers are changed in a copy of it.
     """
 
     suffix: str
@@ -51,6 +53,7 @@ class Layout:
     rest: Mapping[str, Tensor] = field(default_factory=dict)
     nested: frozenset[str] = frozenset()
     description: Any = None
+    original: Path | None = None
 
     @property
     def ours(self) -> bool:

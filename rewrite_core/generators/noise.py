@@ -48,6 +48,17 @@ class StoredNoise:
 
 
 @dataclass(frozen=True)
+class NoNoise:
+    """None at all: zero everywhere."""
+
+    kind: ClassVar[str] = "none"
+
+    def __call__(self, layer: Layer, latents: Latents) -> Tensor:
+        """[1, 1, H, W] of zeros on the CPU."""
+        return torch.zeros(1, 1, *layer.value_size)
+
+
+@dataclass(frozen=True)
 class SeededNoise:
     """Standard normal from (seed, layer), a stream that numpy keeps frozen: each picture has its own in every batch."""
 
@@ -60,14 +71,3 @@ class SeededNoise:
             np.random.RandomState([seed, place]).randn(1, *layer.value_size) for seed in latents.spec.seeds
         ]
         return torch.from_numpy(np.array(maps, np.float32).reshape(-1, 1, *layer.value_size))
-
-
-@dataclass(frozen=True)
-class NoNoise:
-    """Zero everywhere: what a picture would be without noise."""
-
-    kind: ClassVar[str] = "none"
-
-    def __call__(self, layer: Layer, latents: Latents) -> Tensor:
-        """[1, 1, H, W]."""
-        return torch.zeros(1, 1, *layer.value_size)

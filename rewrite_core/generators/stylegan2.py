@@ -23,7 +23,7 @@ Truncation ψ is in w, ``w̄ + ψ (w - w̄)``, and needs the checkpoint's ``late
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -33,8 +33,9 @@ from torch import Tensor, nn
 from rewrite_core.errors import FileError, RequestError
 from rewrite_core.files import to_safetensors_bytes
 from rewrite_core.generators.contents import Contents, extent, fill
-from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
+from rewrite_core.generators.generator import Box, Layer, LayerInput
 from rewrite_core.generators.latents import Latents
+from rewrite_core.generators.layered import LayeredGenerator
 from rewrite_core.generators.layout import Layout
 from rewrite_core.generators.noise import NoiseSource, SeededNoise, StoredNoise
 from rewrite_core.generators.stylegan2_names import AVERAGE, names_of, without_average
@@ -54,7 +55,7 @@ class StyleGAN2Description(Settings):
     noise: Literal["stored", "seeded"] = "stored"
 
 
-class StyleGAN2Generator(Generator):
+class StyleGAN2Generator(LayeredGenerator):
     """A StyleGAN2 in the separated form."""
 
     family = SCHEMA
@@ -96,17 +97,6 @@ class StyleGAN2Generator(Generator):
         }
         return {**sizes, "noise": self.noise.kind}
 
-    def inputs(self, latents: Latents, layers: Sequence[str]) -> dict[str, LayerInput]:
-        """Draw until the last of `layers` is reached."""
-        wanted = {self.layer(layer).name for layer in layers}
-        found: dict[str, LayerInput] = {}
-        at = self._first(latents) if wanted else None
-        while at is not None:
-            if at.layer in wanted:
-                found[at.layer] = at
-            at = None if len(found) == len(wanted) else self._next(at, self.values(at))
-        return found
-
     @property
     def styles(self) -> int:
         """One for each layer, and one for the last toRGB."""
@@ -145,19 +135,6 @@ class StyleGAN2Generator(Generator):
             top, left, bottom, right = box
             noise = noise[..., top:bottom, left:right]
         return self._styled(at.layer).finish(response, energy, noise)
-
-    def render(self, at: LayerInput, values: Tensor) -> Tensor:
-        """Draw the layers that follow."""
-        after = self._next(at, values)
-        while after is not None:
-            at, values = after, self.values(after)
-            after = self._next(at, values)
-        return self._drawn(at, values)
-
-    def pictures(self, latents: Latents) -> Tensor:
-        """Draw all layers."""
-        at = self._first(latents)
-        return self.render(at, self.values(at))
 
     def weight(self, layer: str) -> Tensor:
         """The stored weight without its first axis, [O, C, 3, 3]."""

@@ -34,8 +34,8 @@ def given(generator: Generator, tensor: Tensor, kind: str = "w", *, truncation: 
     """
     tensor = tensor.detach().float()
     tensor = tensor[None] if tensor.ndim == 1 else tensor
-    dim, styles = generator.latent_dim, generator.styles
-    shapes = [(dim,)] if kind == "z" else [(dim,), (styles, dim)] if styles else []
+    dim, styles = generator.style_dim, generator.styles
+    shapes = [(generator.latent_dim,)] if kind == "z" else [(dim,), (styles, dim)] if styles else []
     if tuple(tensor.shape[1:]) not in shapes or not len(tensor):
         wanted = " or ".join(f"[N, {', '.join(map(str, shape))}]" for shape in shapes)
         raise RequestError(
@@ -46,7 +46,7 @@ def given(generator: Generator, tensor: Tensor, kind: str = "w", *, truncation: 
     spec = LatentSpec.of(range(len(tensor)), truncation=truncation)
     if kind == "z":
         return generator.latents(Latents(tensor, spec))
-    return generator.latents(Latents(torch.zeros(len(tensor), dim), spec, tensor))
+    return generator.latents(Latents(torch.zeros(len(tensor), generator.latent_dim), spec, tensor))
 
 
 def mixed(
@@ -72,7 +72,7 @@ def mixed(
     w = generator.mapped(generator.latents(LatentSpec((coarse, fine), truncation=truncation)))  # [2, D]
     first = torch.arange(styles)[None] < torch.tensor(crossovers)[:, None]  # [K, L]
     mix = torch.where(first[..., None].to(w.device), w[0], w[1])  # [K, L, D]
-    return Latents(torch.zeros(len(mix), w.shape[1]).to(w), LatentSpec((coarse,) * len(mix)), mix)
+    return Latents(torch.zeros(len(mix), generator.latent_dim).to(w), LatentSpec((coarse,) * len(mix)), mix)
 
 
 def read_latents(

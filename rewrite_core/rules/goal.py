@@ -37,17 +37,18 @@ def copy_paste(generator: Generator, layer: str, request: EditRequest) -> Goal:
         RequestError: if copy or paste is missing, or its mask is empty at this layer's resolution.
     """
     source, target = request.painted("object"), request.painted("paste")
-    size = generator.layer(layer).value_size
-    top, left, bottom, right = source.mask.bounds(size)
+    grid = generator.layer(layer)
+    size, margin = grid.value_size, grid.value_margin
+    top, left, bottom, right = source.mask.bounds(size, margin)
     copied = _values(generator, layer, request, source)[..., top:bottom, left:right]  # [1, O, bh, bw]
-    alpha = source.mask.area(size).to(copied.device)[top:bottom, left:right]  # [bh, bw]
+    alpha = source.mask.area(size, margin).to(copied.device)[top:bottom, left:right]  # [bh, bw]
 
     at = generator.keys(latents_of(generator, request, [target.image]), layer)
     wanted = generator.values(at).clone()  # [1, O, H, W]
-    box = placed((bottom - top, right - left), target.mask.bounds(size), size)
+    box = placed((bottom - top, right - left), target.mask.bounds(size, margin), size)
     top, left, bottom, right = box
     wanted[..., top:bottom, left:right].lerp_(copied, alpha.expand_as(copied))
-    return Goal(at, wanted, whole_cells(box, generator.layer(layer)))
+    return Goal(at, wanted, whole_cells(box, grid))
 
 
 def erase(generator: Generator, layer: str, request: EditRequest, second_moment: Tensor) -> Goal:
@@ -63,11 +64,11 @@ def erase(generator: Generator, layer: str, request: EditRequest, second_moment:
     units = erased_units(generator, layer, request, second_moment)
     keys = at.keys.clone()
     keys[:, units] = 0
-    size = generator.layer(layer).value_size
-    alpha = target.mask.area(size).to(keys.device)  # [H, W]
+    grid = generator.layer(layer)
+    alpha = target.mask.area(grid.value_size, grid.value_margin).to(keys.device)  # [H, W]
     blank = generator.values(LayerInput(layer, keys, at.latents, at.rest))  # [1, O, H, W]
     wanted = torch.lerp(generator.values(at), blank, alpha.expand_as(blank))
-    return Goal(at, wanted, whole_cells(target.mask.bounds(size), generator.layer(layer)))
+    return Goal(at, wanted, whole_cells(target.mask.bounds(grid.value_size, grid.value_margin), grid))
 
 
 def erased_units(generator: Generator, layer: str, request: EditRequest, second_moment: Tensor) -> Tensor:

@@ -22,12 +22,16 @@ def painted_keys(
     generator: Generator, layer: str, request: EditRequest, regions: Sequence[Painted]
 ) -> tuple[Tensor, Tensor]:
     """Keys [N, C, h, w] and areas [N, h, w] of the pictures painted on; masks of one picture are joined."""
-    size = generator.layer(layer).key_size
+    grid = generator.layer(layer)
     images = list(dict.fromkeys(painted.image for painted in regions))
     areas = [
-        torch.stack([painted.mask.area(size) for painted in regions if painted.image == image]).amax(
-            0
-        )  # [h, w]
+        torch.stack(
+            [
+                painted.mask.area(grid.key_size, grid.key_margin)
+                for painted in regions
+                if painted.image == image
+            ]
+        ).amax(0)  # [h, w]
         for image in images
     ]
     return generator.keys(latents_of(generator, request, images), layer).keys, torch.stack(areas)
