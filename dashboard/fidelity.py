@@ -81,7 +81,7 @@ def _comparison(session: Session, generator: Generator) -> None:
         with shown(), TemporaryDirectory() as folder:
             place = Path(folder) / f"given.{file.name.rpartition('.')[2].lower()}"
             place.write_bytes(file.getvalue())
-            reference = read_reference(place, array=array.strip(), truncation=session.truncation)
+            reference = read_reference(place, array=array.strip(), like=session.spec(()))
             found = agreement(with_other_noise(generator), reference)
             _verdict(agreement_row(found, reference))
 

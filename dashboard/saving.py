@@ -69,6 +69,8 @@ def command(session: Session, seeds: tuple[int, ...]) -> str:
         "--model": session.embedded_name or session.origin or "MODEL",
         "--seeds": format_ranges(seeds),
         "--truncation": "" if spec.truncation == 1 else f"{spec.truncation:g}",
+        "--cutoff": "" if spec.cutoff is None else str(spec.cutoff),
+        "--class": "" if spec.label is None else str(spec.label),
         "--scheme": "" if spec.scheme == "seed" else spec.scheme,
     }
     given = [f"{option} {shlex.quote(value)}" for option, value in options.items() if value]

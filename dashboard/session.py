@@ -22,7 +22,7 @@ from rewrite_core.jobs import Job, Progress
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rewrite import Edit, check_model
 from rewrite_core.rules.rule import Rule, RuleStack
-from rewrite_core.rules.settings import ModelRef
+from rewrite_core.rules.settings import LatentSettings, ModelRef
 from rewrite_core.statistics import LayerStatistics, SecondMoment, default_store, layer_statistics
 from rewrite_core.statistics.layer import SAMPLES
 from rewrite_core.statistics.service import Service
@@ -39,6 +39,7 @@ class Session:
 
     Attributes:
         draft: the edit being painted.
+        label: the class that pictures are drawn of, None for each picture's own.
         tried: the request last handed to the solver; from then on every change of the draft is solved again.
         trial: its solution, drawn on top of the stack until it is kept or dropped.
         dropped: the trial that Undo took away, for Redo.
@@ -51,6 +52,7 @@ class Session:
     layer: str
     visitor: str = field(default_factory=lambda: uuid.uuid4().hex)
     truncation: float = 1.0
+    label: int | None = None
     stack: RuleStack = field(default_factory=RuleStack)
     draft: EditRequest = field(default_factory=EditRequest)
     tried: EditRequest | None = None
@@ -76,10 +78,14 @@ class Session:
         self.__dict__.update(fresh.__dict__)
 
     def request(self) -> EditRequest:
-        """The draft at the session's layer and truncation, for the open generator."""
-        latents = self.draft.latents.model_copy(update={"truncation": self.truncation})
+        """The draft at the session's layer, truncation and class, for the open generator."""
         model = ModelRef(name=self.generator.name, fingerprint=self.generator.fingerprint)
-        return self.draft.model_copy(update={"layer": self.layer, "latents": latents, "model": model})
+        return self.draft.model_copy(update={"layer": self.layer, "latents": self.latents, "model": model})
+
+    @property
+    def latents(self) -> LatentSettings:
+        """What the draft's numbers mean, at the session's truncation and class."""
+        return self.draft.latents.model_copy(update={"truncation": self.truncation, "label": self.label})
 
     @property
     def unpainted(self) -> bool:
@@ -125,7 +131,8 @@ class Session:
         layer = self.generator.layer(request.layer).name if request.layer else self.layer
         self.clear_edit()
         self.draft = request
-        self.truncation, self.title = request.latents.truncation, title
+        self.truncation, self.label = request.latents.truncation, request.latents.label
+        self.title = title
         self.layer = layer
 
     # The rules.
@@ -178,7 +185,7 @@ class Session:
 
     def spec(self, seeds: tuple[int, ...]) -> LatentSpec:
         """The latents of pictures by number, as this visitor's draft counts them."""
-        return LatentSpec(seeds, self.draft.latents.scheme, self.truncation)
+        return self.latents.spec(seeds)
 
     def pictures(self, seeds: tuple[int, ...], *, edited: bool = False) -> NDArray[np.uint8]:
         """Pictures [N, H, W, 3] of these seeds, with or without the rules."""

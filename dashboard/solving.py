@@ -6,7 +6,7 @@ from dashboard.progress import jobs
 from dashboard.session import Session, statistics_of
 from rewrite_core.directions.matches import Matches, matches
 from rewrite_core.errors import RequestError
-from rewrite_core.generators import Generator, LatentSpec
+from rewrite_core.generators import Generator
 from rewrite_core.jobs import Progress
 from rewrite_core.rules.examples import example_edits
 from rewrite_core.rules.request import EditRequest
@@ -71,7 +71,7 @@ def search(session: Session) -> None:
     request, visitor = session.request(), session.visitor
     generator, layer = session.generator, session.layer
     request.painted("key")
-    spec = LatentSpec.of(range(SEARCHED), request.latents.scheme, request.latents.truncation)
+    spec = request.latents.spec(range(SEARCHED))
 
     def work(progress: Progress) -> Matches:
         statistics = statistics_of(generator, layer, progress, visitor=visitor)

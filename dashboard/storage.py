@@ -48,13 +48,14 @@ def depends_on(entry: Entry, names: Mapping[str, str]) -> list[tuple[str, str]]:
     if not key:
         return [("file", entry.path.name)]
     parameters = ", ".join(f"{_words(name)} {value}" for name, value in key.get("parameters", {}).items())
+    kind = "" if key.get("label") is None else f", class {key['label']}"
     numbered = "by row" if key.get("scheme") == "rows" else "by seed"
     return [
         ("model", f"{_model(key, names)}, {key.get('family')}, {str(key.get('fingerprint'))[:16]}…"),
         ("layer", str(key.get("layer"))),
         ("statistic", f"{_words(key.get('statistic', '?'))}, version {key.get('version')} of its code"),
         ("parameters", parameters or "none"),
-        ("samples", f"{_seeds(entry)}, numbered {numbered}, truncation {key.get('truncation')}"),
+        ("samples", f"{_seeds(entry)}, numbered {numbered}, truncation {key.get('truncation')}{kind}"),
         (
             "computed",
             f"{key.get('micro_batch')} pictures at a time in blocks of {key.get('block')}, "

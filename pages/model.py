@@ -95,12 +95,31 @@ def samples(visitor: Session) -> None:
             "painted, it belongs to that edit.",
             **bound("truncation", visitor.truncation, store),
         )
+        if visitor.generator.classes:
+            _class(visitor)
     pairs = zip(seeds, visitor.pictures(seeds, edited=True), strict=True)
     visitor.select(
         gallery([Picture(*pair) for pair in pairs], key="samples", selected=visitor.selected, size=80)
     )
     if visitor.rules.active:
         st.caption(f"Drawn with: {', '.join(plain(rule.name) for rule in visitor.rules.active)}.")
+
+
+def _class(visitor: Session) -> None:
+    """Which class a conditional generator draws."""
+
+    def store(label: int | None) -> None:
+        visitor.label = label
+
+    st.number_input(
+        "Class",
+        0,
+        visitor.generator.classes - 1,
+        placeholder="each picture its own",
+        disabled=not visitor.unpainted,
+        help=f"0 to {visitor.generator.classes - 1}; empty draws each picture's own, from its seed.",
+        **bound("class", visitor.label, store),
+    )
 
 
 def architecture(generator: Generator) -> None:

@@ -130,7 +130,7 @@ def painting(visitor: Session) -> None:
                 label_visibility="collapsed",
                 help="Brush width",
             )
-        image = f"{visitor.generator.fingerprint[:8]}-{visitor.truncation}-{visitor.selected}"
+        image = f"{visitor.generator.fingerprint[:8]}-{visitor.truncation}-{visitor.label}-{visitor.selected}"
         picture = visitor.pictures((visitor.selected,))[0]
         painted = paint(
             picture, role="edit", image=image, tool=tool or "brush", brush=brush, buttons=tuple(PARTS)

@@ -61,7 +61,7 @@ def test_a_layer_stopped_at_with_given_styles_draws_the_same_picture(stylegan, l
 def test_a_given_w_is_truncated_like_any_other(stylegan):
     expected = stylegan.sample(LatentSpec((4, 9), truncation=0.6))
     w = w_of(stylegan, 4, 9)
-    found = stylegan.sample(given(stylegan, w, truncation=0.6))
+    found = stylegan.sample(given(stylegan, w, like=LatentSpec((), truncation=0.6)))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 

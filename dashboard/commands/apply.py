@@ -44,6 +44,8 @@ __all__ = ["apply"]
 @click.option("--pairs", is_flag=True, help="Draw each picture before and after.")
 @options.seeds("0-15")
 @options.truncation
+@options.cutoff
+@options.label
 @options.scheme
 @options.width
 @options.device
@@ -60,6 +62,8 @@ def apply(
     pairs: bool,
     seeds: tuple[int, ...],
     truncation: float,
+    cutoff: int | None,
+    label: int | None,
     scheme: Scheme,
     width: Width,
     force: bool,
@@ -84,7 +88,7 @@ def apply(
     files = []
     if out:
         strips = {"before": generator, "after": view} if pairs else {"": view}
-        files += draw(out, strips, LatentSpec(seeds, scheme, truncation), width, quiet)
+        files += draw(out, strips, LatentSpec(seeds, scheme, truncation, cutoff, label), width, quiet)
     if weights:
         files += _save(view, loaded, weights, layout)
     answer = {

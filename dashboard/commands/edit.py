@@ -53,8 +53,6 @@ def edit(
     EDIT is a file saved by the app or by the published interface, or the name of an example. Its settings hold unless
     an option gives another.
     """
-    from rewrite_core import LatentSpec
-
     request = load_edit(edit, settings)
     generator, request = generator_for(request, model, force)
     solved = _solved(generator, request, name or Path(edit).stem, quiet)
@@ -63,9 +61,8 @@ def edit(
         solved.rule.save(rule)
         written.append(str(rule))
     if pairs:
-        spec = LatentSpec(seeds, request.latents.scheme, request.latents.truncation)
         strips = {"before": generator, "after": generator.with_rules(solved.rule)}
-        written += draw(pairs, strips, spec, width, quiet)
+        written += draw(pairs, strips, request.latents.spec(seeds), width, quiet)
     answer = {**_summary(solved), "rule": str(rule) if rule else None, "files": written}
     report(answer, _text(answer, pairs), as_json)
 

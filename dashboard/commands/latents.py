@@ -15,7 +15,7 @@ from rewrite_core.errors import ModelMismatch, RequestError
 
 if TYPE_CHECKING:
     from dashboard.figures import Width
-    from rewrite_core.generators import Generator, Latents
+    from rewrite_core.generators import Generator, Latents, LatentSpec
 
 __all__ = ["draw_latents", "pair"]
 
@@ -36,7 +36,7 @@ def draw_latents(
     file: Path | None,
     mix: tuple[int, int] | None,
     crossover: int | None,
-    truncation: float,
+    like: LatentSpec,
     out: Output,
     width: Width,
     force: bool,
@@ -44,26 +44,26 @@ def draw_latents(
 ) -> dict[str, Any]:
     """Draw the latents in `file`, or the mixtures, and describe them: a picture is called by its number."""
     if file:
-        latents = _read(file, generator, truncation, force)
+        latents = _read(file, generator, like, force)
         numbers = list(range(len(latents)))
     else:
         from rewrite_core.generators.wspace import mixed
 
         assert mix, "a file or a mixture"
         numbers = list(range(generator.styles + 1)) if crossover is None else [crossover]
-        latents = mixed(generator, *mix, numbers, truncation=truncation)
+        latents = mixed(generator, *mix, numbers, like=like)
     files = _drawn(generator, latents, numbers, out, width, quiet)
     return {"latents": str(file) if file else None, "mix": mix, "pictures": numbers, "files": files}
 
 
-def _read(file: Path, generator: Generator, truncation: float, force: bool) -> Latents:
+def _read(file: Path, generator: Generator, like: LatentSpec, force: bool) -> Latents:
     from rewrite_core.generators.wspace import read_latents
 
     try:
-        return read_latents(file, generator, truncation=truncation)
+        return read_latents(file, generator, like=like)
     except ModelMismatch as problem:
         excuse(problem, force)
-        return read_latents(file, generator, truncation=truncation, force=True)
+        return read_latents(file, generator, like=like, force=True)
 
 
 def _drawn(

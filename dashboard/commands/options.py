@@ -17,10 +17,12 @@ __all__ = [
     "ENVIRONMENT",
     "as_json",
     "device",
+    "cutoff",
     "devices",
     "example",
     "force",
     "half",
+    "label",
     "model",
     "out",
     "place",
@@ -47,6 +49,18 @@ model = click.option(
     "--model", metavar="MODEL", help="Name of an embedded model, or path of a file or folder."
 )
 truncation = click.option("--truncation", type=float, default=1.0, show_default=True, help="0 to 2.")
+cutoff = click.option(
+    "--cutoff",
+    type=click.IntRange(0),
+    help="How many styles are truncated, from the first on.  [default: all]",
+)
+label = click.option(
+    "--class",
+    "label",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Class of all pictures, of a conditional model.  [default: each its own, from its seed]",
+)
 scheme = click.option(
     "--scheme",
     type=click.Choice(["seed", "rows"]),

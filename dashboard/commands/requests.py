@@ -50,6 +50,8 @@ SETTINGS = {
     ),
     "protect": Setting(("direction", "protect"), float, "Weight of the protected regions."),
     "truncation": Setting(("latents", "truncation"), float, "Of the pictures, 0 to 2."),
+    "cutoff": Setting(("latents", "cutoff"), int, "How many styles are truncated, from the first on."),
+    "class": Setting(("latents", "label"), int, "Of the pictures, of a conditional model."),
 }
 
 

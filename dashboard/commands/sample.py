@@ -33,6 +33,8 @@ __all__ = ["sample"]
 @click.argument("model", required=False)
 @options.seeds("0-31")
 @options.truncation
+@options.cutoff
+@options.label
 @options.scheme
 @click.option(
     "--latents",
@@ -64,6 +66,8 @@ def sample(
     model: str | None,
     seeds: tuple[int, ...],
     truncation: float,
+    cutoff: int | None,
+    label: int | None,
     scheme: Scheme,
     latents: Path | None,
     mix: tuple[int, int] | None,
@@ -89,14 +93,16 @@ def sample(
     loaded = [Rule.load(path) for path in rules]
     generator = opened(model, loaded[0].provenance.model if loaded else "", half=half)
     view = under(generator, loaded, force)
-    spec = LatentSpec(seeds, scheme, truncation)
+    spec = LatentSpec(seeds, scheme, truncation, cutoff, label)
     answer: dict[str, Any] = {
         "model": generator.name,
         "fingerprint": view.fingerprint,
         "truncation": truncation,
+        "cutoff": cutoff,
+        "class": label,
     }
     if latents or mix:
-        answer |= draw_latents(view, latents, mix, crossover, truncation, out, width, force, quiet)
+        answer |= draw_latents(view, latents, mix, crossover, spec, out, width, force, quiet)
         report(answer, f"{generator.name} in {out.path}: {len(answer['pictures']):,} drawn", as_json)
         return
     answer |= {"seeds": seeds, "scheme": scheme}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,7 @@ __all__ = ["search"]
 @click.command(epilog=options.example("palimpsest search blue-eyes --top 24 --out matches.png"))
 @click.argument("edit", metavar="EDIT")
 @options.model
-@setting_options("layer", "method", "ridge", "contrast", "protect", "truncation")
+@setting_options("layer", "method", "ridge", "contrast", "protect", "truncation", "cutoff", "class")
 @options.seeds("0-999")
 @click.option(
     "--top", type=click.IntRange(1, 256), default=24, show_default=True, help="How many pictures to name."
@@ -69,11 +70,11 @@ def search(
 def _found(
     generator: Generator, request: EditRequest, layer: str, seeds: tuple[int, ...], quiet: bool
 ) -> Matches:
-    from rewrite_core import LatentSpec, layer_statistics, matches
+    from rewrite_core import layer_statistics, matches
     from rewrite_core.rules.rewrite import direction_of
 
     request.painted("key")
-    spec = LatentSpec(seeds, request.latents.scheme, request.latents.truncation)
+    spec = request.latents.spec(seeds)
     with progress("Gathering statistics", quiet) as advance:
         statistics = layer_statistics(generator, layer, progress=advance)
     query = direction_of(generator, request, statistics).vectors[0]
@@ -93,13 +94,11 @@ def _draw(
     import numpy as np
 
     from dashboard.figures import grid_figure, save_figure
-    from rewrite_core import LatentSpec
     from rewrite_core.pictures import overlay_heat
 
     seeds = [seed for seed, _ in best]
     with progress("Drawing", quiet) as advance:
-        spec = LatentSpec.of(seeds, found.spec.scheme, found.spec.truncation)
-        pictures = generator.draw(spec, advance)
+        pictures = generator.draw(replace(found.spec, seeds=tuple(seeds)), advance)
     level = found.outline
     shown = [
         overlay_heat(picture, found.of(seed), level) for seed, picture in zip(seeds, pictures, strict=True)

@@ -48,6 +48,8 @@ ALL = "all"
 )
 @options.seeds("0-999")
 @options.truncation
+@options.cutoff
+@options.label
 @options.scheme
 @options.devices
 @options.as_json
@@ -58,6 +60,8 @@ def compute(
     kinds: Sequence[str],
     seeds: tuple[int, ...],
     truncation: float,
+    cutoff: int | None,
+    label: int | None,
     scheme: Scheme,
     device: str,
     as_json: bool,
@@ -74,7 +78,7 @@ def compute(
 
     team = Team.here(device)
     generator = opened(model, device=team.devices[0])
-    spec, store = LatentSpec(seeds, scheme, truncation), default_store()
+    spec, store = LatentSpec(seeds, scheme, truncation, cutoff, label), default_store()
     wanted = _wanted(generator, layers, kinds)
     _meet(team, generator, spec, wanted, store)
     before = _stored(generator, spec, wanted, store)

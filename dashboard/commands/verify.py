@@ -15,7 +15,7 @@ from dashboard.words import size
 from rewrite_core.errors import FileError
 
 if TYPE_CHECKING:
-    from rewrite_core import Generator
+    from rewrite_core import Generator, LatentSpec
 
 __all__ = ["verify"]
 
@@ -38,6 +38,8 @@ __all__ = ["verify"]
     "--batch", type=click.IntRange(1), help="Pictures to draw at a time.  [default: the model's own]"
 )
 @options.truncation
+@options.cutoff
+@options.label
 @options.half
 @options.device
 @options.as_json
@@ -48,6 +50,8 @@ def verify(
     array: str,
     batch: int | None,
     truncation: float,
+    cutoff: int | None,
+    label: int | None,
     half: bool,
     as_json: bool,
     quiet: bool,
@@ -56,6 +60,9 @@ def verify(
 
     Ends with status 1 if the pictures differ.
     """
+    from rewrite_core import LatentSpec
+
+    like = LatentSpec((), "seed", truncation, cutoff, label)
     generator = opened(model)
     if half:
         require_half(generator.device)
@@ -71,7 +78,7 @@ def verify(
     answer["half"] = _half(generator) if half else None
     answer["agreement"] = None
     if against:
-        answer["agreement"] = _compared(generator, against, array, batch, truncation, quiet)
+        answer["agreement"] = _compared(generator, against, array, batch, like, quiet)
     report(answer, _text(answer), as_json)
     if against and answer["agreement"]["verdict"] == "different":
         raise FileError(
@@ -82,12 +89,12 @@ def verify(
 
 
 def _compared(
-    generator: Generator, against: Path, array: str, batch: int | None, truncation: float, quiet: bool
+    generator: Generator, against: Path, array: str, batch: int | None, like: LatentSpec, quiet: bool
 ) -> dict[str, Any]:
     from rewrite_core.generators.agreement import agreement
     from rewrite_core.generators.reference import read_reference
 
-    reference = read_reference(against, array=array, truncation=truncation)
+    reference = read_reference(against, array=array, like=like)
     with progress("Comparing", quiet) as advance:
         found = agreement(with_other_noise(generator), reference, batch=batch, progress=advance)
     return agreement_row(found, reference)

@@ -49,6 +49,8 @@ class Manifest(Settings):
     seeds: tuple[tuple[int, int], ...]
     scheme: Scheme
     truncation: float
+    cutoff: int | None = None
+    label: int | None = None
     format: FormatName
     size: tuple[int, int]
     micro_batch: int
@@ -68,6 +70,8 @@ class Manifest(Settings):
             seeds=tuple(_runs(spec.seeds)),
             scheme=spec.scheme,
             truncation=spec.truncation,
+            cutoff=spec.cutoff,
+            label=spec.label,
             format=format,
             size=generator.picture_size,
             micro_batch=generator.micro_batch,
@@ -90,7 +94,7 @@ class Manifest(Settings):
     def spec(self) -> LatentSpec:
         """The latents of the pictures."""
         seeds = (seed for first, last in self.seeds for seed in range(first, last + 1))
-        return LatentSpec.of(seeds, self.scheme, self.truncation)
+        return LatentSpec.of(seeds, self.scheme, self.truncation, self.cutoff, self.label)
 
     def require(self, asked: Manifest, folder: Path) -> None:
         """Refuse to add other pictures than these.

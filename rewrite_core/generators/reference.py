@@ -37,6 +37,8 @@ __all__ = ["Reference", "from_bytes", "read_arrays", "read_reference", "unfit"]
 LARGEST_REFERENCE = 1 << 30
 """Bytes of pictures in a reference."""
 LATENTS = ("z", "seeds")
+PLAIN = LatentSpec(())
+"""Truncation 1, and each picture of its own class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +63,16 @@ class Reference:
         return Latents(self.z[place : place + count].to(generator.device), spec)
 
 
-def read_reference(path: Path, *, array: str = "", truncation: float = 1.0) -> Reference:
+def read_reference(path: Path, *, array: str = "", like: LatentSpec = PLAIN) -> Reference:
     """Pictures to compare with: a folder, ``.npz`` or ``.npy``; `array` names one of several in an ``.npz``.
+
+    Truncation and class are those of `like`, unless a folder says its own.
 
     Raises:
         FileError: if there are none, or their form is not known.
     """
     if path.is_dir():
-        return _read_folder(path, truncation)
+        return _read_folder(path, like)
     arrays = read_arrays(path, _wanted)
     name = array or _only(arrays, path)
     if name not in arrays:
@@ -80,7 +84,7 @@ def read_reference(path: Path, *, array: str = "", truncation: float = 1.0) -> R
         raise unfit(
             str(path), f"{len(pictures)} pictures of {len(seeds if z is None else z)} latents", "one each"
         )
-    spec = LatentSpec.of(map(int, seeds.tolist()), truncation=truncation)
+    spec = replace(like, seeds=tuple(map(int, seeds.tolist())))
     given = None if z is None else torch.from_numpy(z.astype(np.float32)).flatten(1)  # [N, D]
     return Reference(path.name, pictures, spec, were_bytes, given)
 
@@ -171,7 +175,7 @@ def from_bytes(pictures: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-def _read_folder(folder: Path, truncation: float) -> Reference:
+def _read_folder(folder: Path, like: LatentSpec) -> Reference:
     files = {
         int(match[1]): path
         for path in sorted(folder.iterdir())
@@ -182,7 +186,7 @@ def _read_folder(folder: Path, truncation: float) -> Reference:
     pictures = [_opened(path) for path in files.values()]
     if len({picture.shape for picture in pictures}) > 1:
         raise unfit(str(folder), "pictures of several sizes", "one size")
-    spec = LatentSpec.of(files, truncation=truncation)
+    spec = replace(like, seeds=tuple(files))
     if (folder / MANIFEST).exists():
         made = Manifest.load(folder).spec
         spec = replace(made, seeds=spec.seeds)

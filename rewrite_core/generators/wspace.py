@@ -8,6 +8,7 @@ has styles. Our own files say in their metadata which generator they are for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,15 @@ from rewrite_core.generators.reference import read_arrays
 __all__ = ["given", "mixed", "read_latents", "write_latents"]
 
 LARGEST_FILE = 1 << 30
+PLAIN = LatentSpec(())
+"""Truncation 1, and each picture of its own class."""
 NAMES = ("w", "z", "w_plus", "latents", "array")
 
 
-def given(generator: Generator, tensor: Tensor, kind: str = "w", *, truncation: float = 1.0) -> Latents:
+def given(generator: Generator, tensor: Tensor, kind: str = "w", *, like: LatentSpec = PLAIN) -> Latents:
     """Latents of the `kind` w or z: [D] or [N, D], for w also [N, L, D]; noise is that of the first seeds.
+
+    Truncation, and the class of a z, are those of `like`.
 
     Raises:
         RequestError: if the generator has no such latents.
@@ -43,14 +48,14 @@ def given(generator: Generator, tensor: Tensor, kind: str = "w", *, truncation: 
             expected=f"{wanted or 'latents z'}, as {generator.name} takes",
             remedy="Check that they belong to this model.",
         )
-    spec = LatentSpec.of(range(len(tensor)), truncation=truncation)
+    spec = replace(like, seeds=tuple(range(len(tensor))))
     if kind == "z":
         return generator.latents(Latents(tensor, spec))
     return generator.latents(Latents(torch.zeros(len(tensor), generator.latent_dim), spec, tensor))
 
 
 def mixed(
-    generator: Generator, coarse: int, fine: int, crossovers: Sequence[int], *, truncation: float = 1.0
+    generator: Generator, coarse: int, fine: int, crossovers: Sequence[int], *, like: LatentSpec = PLAIN
 ) -> Latents:
     """Style mixing: for each crossover k the first k styles of seed `coarse` and the others of seed `fine`.
 
@@ -69,14 +74,14 @@ def mixed(
             else "a generator with styles w",
             remedy="Choose another." if styles else "Open another model.",
         )
-    w = generator.mapped(generator.latents(LatentSpec((coarse, fine), truncation=truncation)))  # [2, D]
+    w = generator.mapped(generator.latents(replace(like, seeds=(coarse, fine))))  # [2, D]
     first = torch.arange(styles)[None] < torch.tensor(crossovers)[:, None]  # [K, L]
     mix = torch.where(first[..., None].to(w.device), w[0], w[1])  # [K, L, D]
     return Latents(torch.zeros(len(mix), generator.latent_dim).to(w), LatentSpec((coarse,) * len(mix)), mix)
 
 
 def read_latents(
-    path: Path, generator: Generator, *, truncation: float = 1.0, force: bool = False
+    path: Path, generator: Generator, *, like: LatentSpec = PLAIN, force: bool = False
 ) -> Latents:
     """Latents from a file; see the module. With `force` also those that say they are another generator's.
 
@@ -102,7 +107,7 @@ def read_latents(
             remedy="Open the other model, or go on with --force.",
         )
     kind = "z" if name == "z" or (name in ("latents", "array") and not generator.styles) else "w"
-    return given(generator, arrays[name], kind, truncation=truncation)
+    return given(generator, arrays[name], kind, like=like)
 
 
 def write_latents(path: Path, tensor: Tensor, kind: str, generator: Generator) -> None:

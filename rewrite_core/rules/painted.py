@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from rewrite_core.generators import Generator, Latents, LatentSpec
+from rewrite_core.generators import Generator, Latents
 from rewrite_core.rules.request import EditRequest, Painted
 
 __all__ = ["latents_of", "painted_keys"]
 
 
 def latents_of(generator: Generator, request: EditRequest, images: Iterable[int]) -> Latents:
-    """Latents of the pictures `images`, by the request's scheme and truncation."""
-    return generator.latents(LatentSpec.of(images, request.latents.scheme, request.latents.truncation))
+    """Latents of the pictures `images`, as the request names them."""
+    return generator.latents(request.latents.spec(images))
 
 
 def painted_keys(

@@ -5,12 +5,13 @@ Frozen values with defaults, checked on reading (`rewrite_core/settings.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
 
 from rewrite_core.directions import ContextSettings
-from rewrite_core.generators.latents import Scheme
+from rewrite_core.generators.latents import LatentSpec, Scheme
 from rewrite_core.settings import Settings
 
 __all__ = ["EditSettings", "LatentSettings", "ModelRef", "SolverSettings"]
@@ -28,6 +29,12 @@ class LatentSettings(Settings):
 
     scheme: Scheme = "seed"
     truncation: float = Field(default=1.0, ge=0, le=2)
+    cutoff: int | None = Field(default=None, ge=0)
+    label: int | None = Field(default=None, ge=0)
+
+    def spec(self, images: Iterable[int]) -> LatentSpec:
+        """The pictures of these numbers."""
+        return LatentSpec.of(images, self.scheme, self.truncation, self.cutoff, self.label)
 
 
 class SolverSettings(Settings):

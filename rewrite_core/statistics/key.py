@@ -1,8 +1,8 @@
 """What a stored statistic depends on, and the name that follows from it.
 
 A result is named by a hash of everything that it depends on: the weights' fingerprint and the family, the layer, the
-samples (seeds, scheme, truncation), micro-batch and block size, the statistic with its parameters and the version of
-its code, dtype and kind of device. So a stale answer cannot be served, and there is nothing to invalidate. The number
+samples (seeds, scheme, truncation and its cutoff, class), micro-batch and block size, the statistic with its parameters
+and the version of its code, dtype and kind of device. So a stale answer cannot be served, and there is nothing to invalidate. The number
 of threads is not in it: at another one a result differs in the last bits.
 """
 
@@ -45,6 +45,8 @@ def samples_of(generator: Generator, spec: LatentSpec) -> dict[str, Any]:
         "seeds": _compact(spec.seeds),
         "scheme": spec.scheme,
         "truncation": spec.truncation,
+        "cutoff": spec.cutoff,
+        "label": spec.label,
         "micro_batch": generator.micro_batch,
         "block": MICRO_BATCHES * generator.micro_batch,
         "dtype": "float32",
