@@ -28,6 +28,7 @@ def verified(generator: Generator, progress: Progress | None = None) -> dict[str
         "truncation": not known.truncation,
         "not_truncated_because": known.truncation,
         "noise": known.noise,
+        "assumed": generator.assumed,
         "weights": _without_findings(asdict(tensors)),
         "samples": _without_findings(asdict(drawn)),
         "memory": asdict(footprint(generator)),
@@ -37,12 +38,13 @@ def verified(generator: Generator, progress: Progress | None = None) -> dict[str
 
 def with_other_noise(generator: Generator) -> dict[str, Generator]:
     """The generator, and where it has noise also with noise from elsewhere: what pictures usually differ by."""
-    from rewrite_core.generators import NoNoise, SeededNoise, StyleGAN2Generator
+    from rewrite_core.generators import NoNoise, SeededNoise, StyleGAN2AdaGenerator, StyleGAN2Generator
     from rewrite_core.rules.published import PublishedNoise
 
     tried: dict[str, Generator] = {AS_OPENED: generator}
     if isinstance(generator, StyleGAN2Generator):
         tried["with the noise that the published code draws"] = generator.with_noise(PublishedNoise())
+    if isinstance(generator, StyleGAN2Generator | StyleGAN2AdaGenerator):
         tried["with noise drawn from the seed"] = generator.with_noise(SeededNoise())
         tried["without noise"] = generator.with_noise(NoNoise())
     return tried

@@ -15,8 +15,12 @@ from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator
 from rewrite_core.statistics import Batch, SecondMoment, Store, fetch, key_of
 from rewrite_core.statistics.conditional import LARGEST, Conditional
+from rewrite_core.statistics.cross_covariance import CrossCovariance
+from rewrite_core.statistics.intersection import Intersection
+from rewrite_core.statistics.sweep import sweep
 from tests.generators import PLAIN, Demodulated, small_generator, spec
 from tests.labellers import Bright, Counted, Tints
+from tests.nvidia import random_stylegan3
 
 LABELLER = Tints()
 
@@ -187,3 +191,39 @@ def test_a_pass_sums_where_the_pictures_show_the_label(generator: Generator, tmp
     drawn = len(labeller.pictures)
     fetch(generator, PLAIN, spec(30), Conditional(labeller), store=Store(tmp_path))
     assert len(labeller.pictures) == drawn  # served from disk
+
+
+def test_labels_are_laid_over_the_part_of_a_map_that_is_in_the_picture():
+    generator = random_stylegan3(resolution=16)
+    name, layer = next((name, layer) for name, layer in generator.layers.items() if layer.key_margin)
+    margin, labeller = layer.key_margin, Tints()
+    (found,) = sweep(generator, spec(6), {name: [Conditional(labeller)]})[name]
+    at = generator.keys(generator.latents(spec(6)), name)
+    labels = labeller(generator.render(at, generator.values(at)), at.latents)
+    inside = at.keys[..., margin:-margin, margin:-margin]
+    _, mean, second = direct(Batch.of(inside, labels=labels), 0)
+    assert isinstance(found, Conditional)
+    assert found.positions == 6 * inside[0, 0].numel() < 6 * at.keys[0, 0].numel()
+    close(found.mean(0), mean)
+    close(found.second_moment(0), second)
+
+
+def test_units_are_counted_in_the_picture_alone_and_layers_compared_there():
+    generator = random_stylegan3(resolution=16)
+    names = [name for name, layer in generator.layers.items() if layer.key_margin][:2]
+    one, other = (generator.layer(name) for name in names)
+    labeller, levels = Bright(), torch.zeros(one.in_channels)
+    wanted = [Intersection(levels, labeller), CrossCovariance(names[1])]
+    counted, together = sweep(generator, spec(5), {names[0]: wanted})[names[0]]
+    stopped = generator.inputs(generator.latents(spec(5)), names)
+    at = stopped[names[1]]
+    labels = labeller(generator.render(at, generator.values(at)), at.latents)
+    keys = one.inside(stopped[names[0]].keys)
+    expected = wanted[0].update(Batch(keys, spec(5).seeds, labels))
+    assert same(counted.state(), expected.state())
+    beside = other.inside(at.keys)
+    assert same(together.state(), wanted[1].update(Batch(keys, spec(5).seeds, beside=beside)).state())
+
+
+def same(one: Any, other: Any) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from rewrite_core import open_generator
 from rewrite_core.errors import FileError
@@ -53,7 +55,7 @@ def test_a_single_file_keeps_where_noise_comes_from():
     stylegan = open_generator(MODELS[1])
     assert isinstance(stylegan, StyleGAN2Generator)
     seeded = stylegan.with_noise(SeededNoise())
-    files = converted(seeded, single=True)
+    files = converted(seeded, {}, single=True)
     write_model({Path("a.safetensors"): files["model.safetensors"]})
     assert open_generator("a.safetensors").fingerprint == seeded.fingerprint != stylegan.fingerprint
 
@@ -82,6 +84,26 @@ def test_another_generator_is_not_taken_for_the_same(tmp_path):
     write_model({Path("a", name): content for name, content in small_generator(1).files().items()})
     with pytest.raises(FileError, match="opens as another generator"):
         require_same(small_generator(0), Path("a"))
+
+
+def test_a_model_as_one_file_carries_its_record():
+    said = answer("convert", "face32-dcgan", "a.safetensors")
+    _, metadata = read_safetensors(Path("a.safetensors"), what="a")
+    record = json.loads(metadata["palimpsest"])
+    assert (record["fingerprint"], record["rules"]) == (said["fingerprint"], [])
+
+
+def test_a_bare_stack_that_is_refused_opens_beside_its_draft():
+    main = nn.Sequential(nn.ConvTranspose2d(8, 4, 4), nn.ReLU(), nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.Tanh())
+    Path("model").mkdir()
+    torch.save({f"main.{name}": tensor for name, tensor in main.state_dict().items()}, "model/mine.pth")
+    assert "convert IN OUT --draft" in refused("verify", "model/mine.pth")
+    said = answer("convert", "model/mine.pth", "model/model.json", "--draft")
+    assert said["files"] == ["model/model.json"]
+    assert Path("model/model.json").read_text() == said["draft"]
+    assert "Left open" in json.loads(said["draft"])["note"]
+    assert open_generator("model").resolution == 8
+    assert "there already" in refused("convert", "model/mine.pth", "model/model.json", "--draft")
 
 
 def test_a_damaged_description_in_a_file_is_refused_in_one_line():

@@ -23,8 +23,10 @@ from rewrite_core.generators import (
     open_source,
 )
 from rewrite_core.generators.export import difference
+from rewrite_core.generators.nvidia_pickle import read_network
 from rewrite_core.rules.record import record_of
 from tests.generators import PLAIN, UP, small_generator, some_rule
+from tests.nvidia import pickled, random_stylegan2_ada, random_stylegan3
 from tests.stylegan2 import random_stylegan2, sequential_layout
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -217,3 +219,55 @@ def test_files_are_written_into_a_folder_and_open_there(tmp_path: Path):
     spec = LatentSpec((3,))
     for form in ("own", "safetensors"):
         assert torch.equal(open_generator(tmp_path / form).sample(spec), view.sample(spec))
+
+
+# A network pickle
+
+
+@pytest.mark.parametrize("make", [random_stylegan2_ada, random_stylegan3])
+def test_a_network_pickle_goes_back_byte_for_byte_but_for_the_edited_weight(tmp_path: Path, make: Any):
+    path = tmp_path / "network.pkl"
+    path.write_bytes(pickled(make()))
+    view, rule = edited(open_generator(path))
+    written = exported(view, "own", record_of(view, [rule]))
+    assert set(written) == {"network-edited.pkl", "palimpsest.json"}
+    before, after = path.read_bytes(), written["network-edited.pkl"]
+    assert len(before) == len(after)
+    names = read_network(before, what="a", limit_bytes=1 << 30).tensors
+    again = read_network(after, what="b", limit_bytes=1 << 30).tensors
+    assert [name for name in names if not torch.equal(names[name], again[name])] == [
+        f"synthesis.{rule.layer}.weight"
+    ]
+    spec = LatentSpec((1, 2))
+    assert torch.equal(open_source(Source("b", written)).sample(spec), view.sample(spec))
+    assert list(difference(view)) == [f"synthesis.{rule.layer}.weight"]
+
+
+def test_a_network_pickle_without_rules_is_written_as_it_was(tmp_path: Path):
+    path = tmp_path / "network.pkl"
+    path.write_bytes(pickled(random_stylegan2_ada()))
+    assert exported(open_generator(path), "own", {})["network.pkl"] == path.read_bytes()
+
+
+def test_a_network_pickle_that_is_another_or_gone_by_now_is_not_mixed_with_the_edit(tmp_path: Path):
+    path = tmp_path / "network.pkl"
+    path.write_bytes(pickled(random_stylegan2_ada(0)))
+    view, _ = edited(open_generator(path))
+    path.write_bytes(pickled(random_stylegan2_ada(0, clamp=None), 4).replace(b"G_ema", b"G_ems"))
+    with pytest.raises(FileError, match=r"network\.pkl"):
+        exported(view, "own", {})
+    path.write_bytes(pickled(random_stylegan2_ada(1)))
+    with pytest.raises(FileError, match="has changed since it was opened"):
+        exported(view, "own", {})
+    path.unlink()
+    with pytest.raises(FileError, match=r"network\.pkl"):
+        exported(view, "own", {})
+
+
+def test_an_uploaded_network_pickle_is_not_kept_and_says_so():
+    generator = open_source(Source("upload", {"network.pkl": pickled(random_stylegan2_ada())}))
+    with pytest.raises(FileError, match="not opened from a file that can be written again"):
+        exported(generator, "own", {})
+    assert set(exported(generator, "safetensors", {})) == {
+        *("model.json", "model.safetensors", "palimpsest.json")
+    }

@@ -19,6 +19,7 @@ from rewrite_core.generators import Generator, Latents
 from rewrite_core.generators.projection import fitted, project, read_picture
 from rewrite_core.generators.wspace import given, mixed, read_latents, write_latents
 from tests.generators import small_generator, spec
+from tests.nvidia import random_stylegan2_ada, random_stylegan3
 from tests.test_cli import answer, refused
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -288,3 +289,53 @@ def test_mix_draws_one_crossover_or_all(folder):
 def test_options_that_contradict_each_other_are_mistakes(folder, options):
     words = ["sample", str(STYLEGAN), *options, *([] if "--out" in options else ["--out", "a.png"])]
     assert CliRunner().invoke(main, words).exit_code == 2
+
+
+# NVIDIA's families, whose places may take a w each
+
+
+NVIDIA = [random_stylegan2_ada, random_stylegan3]
+
+
+@pytest.mark.parametrize("make", NVIDIA)
+def test_a_given_w_of_a_network_pickle_draws_what_its_z_and_class_do(make):
+    generator = make(classes=3)
+    asked = LatentSpec((4, 9), truncation=0.6, cutoff=2, label=1)
+    plain = generator.mapped(generator.latents(LatentSpec((4, 9), label=1)))  # [2, D]
+    repeated = plain[:, None].expand(-1, generator.styles, -1)
+    for w in (plain, repeated):
+        torch.testing.assert_close(generator.sample(given(generator, w, like=asked)), generator.sample(asked))
+    placed = generator.mapped(generator.latents(asked))
+    assert placed.shape == (2, generator.styles, generator.style_dim)
+    torch.testing.assert_close(placed[:, 2:], repeated[:, 2:])
+    assert torch.equal(generator.sample(given(generator, placed)), generator.sample(asked))
+
+
+@pytest.mark.parametrize("make", NVIDIA)
+def test_the_styles_of_a_network_pickle_mix(make):
+    generator = make(classes=3)
+    coarse, fine = (generator.mapped(generator.latents(LatentSpec((seed,), label=2))) for seed in (3, 7))
+    mix = mixed(generator, 3, 7, [0, 2, generator.styles], like=LatentSpec((), label=2))
+    assert mix.w is not None
+    torch.testing.assert_close(mix.w[1, :2], coarse.expand(2, -1))
+    torch.testing.assert_close(mix.w[1, 2:], fine.expand(generator.styles - 2, -1))
+    torch.testing.assert_close(generator.sample(mix)[2:], generator.sample(LatentSpec((3,), label=2)))
+
+
+@pytest.mark.parametrize("space", ["w", "w+", "z"])
+@pytest.mark.parametrize("make", NVIDIA)
+def test_a_search_of_a_network_pickle_comes_nearer(make, space):
+    generator = make()
+    wanted = generator.draw(LatentSpec((777,)))[0]
+    found = project(generator, wanted, space=space, steps=60)
+    assert found.loss < 0.95 * found.losses[0]
+    np.testing.assert_array_equal(generator.draw(found.latents(generator))[0], found.picture)
+
+
+@pytest.mark.parametrize("make", NVIDIA)
+def test_no_graph_of_a_network_pickle_is_kept_where_nobody_wants_a_gradient(make):
+    generator = make()
+    latents = generator.latents(spec(1))
+    assert not generator.pictures(latents).requires_grad
+    for at in generator.inputs(latents, list(generator.layers)).values():
+        assert not generator.values(at).requires_grad

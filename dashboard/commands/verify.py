@@ -126,6 +126,7 @@ def _text(answer: dict[str, Any]) -> str:
         f"  noise        {answer['noise'] or 'none'}",
         f"  samples      mean {drawn['mean']:+.2f}, contrast {drawn['contrast']:.2f}, variety {drawn['variety']:.2f}, "
         f"{drawn['clipped']:.1%} clipped",
+        *([f"  assumed      {answer['assumed']}"] if answer["assumed"] else []),
         *(f"  unusual      {found['where']}: {found['what']}" for found in answer["findings"]),
     ]
     if answer["half"] is not None:

@@ -51,12 +51,11 @@ def matches(
     Raises:
         Cancelled: from `progress`.
     """
-    (h, w), margin = generator.layer(layer).key_size, generator.layer(layer).key_margin
-    done, maps = 0, [torch.empty(0, h - 2 * margin, w - 2 * margin)]
+    grid = generator.layer(layer)
+    done, maps = 0, [grid.inside(torch.empty(0, *grid.key_size))]
     for block in spec.blocks(generator.micro_batch):
         keys = generator.keys(generator.latents(block), layer).keys  # [N, C, h, w]
-        inside = keys[..., margin : h - margin, margin : w - margin]
-        maps.append(heat(inside, query).cpu())  # [N, h, w]
+        maps.append(heat(grid.inside(keys), query).cpu())  # [N, h, w]
         done += len(block)
         if progress:
             progress(done, len(spec))

@@ -19,7 +19,7 @@ from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.h5file import read_h5
 from rewrite_core.generators.nvidia_description import description_of
 from rewrite_core.generators.nvidia_pickle import read_network
-from rewrite_core.generators.source import Source
+from rewrite_core.generators.source import LARGEST_FILE, Source
 from rewrite_core.generators.torchfile import read_torch
 from rewrite_core.resources import resource_dir
 
@@ -39,8 +39,6 @@ DEFAULT = "anime64-dcgan"
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 """What a description is called: as a file beside the tensors, or in the metadata of a safetensors file alone."""
-LARGEST_FILE = 4 << 30
-"""Bytes. A training checkpoint of a 1024-pixel StyleGAN2, optimisers included, has about a third of it."""
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,22 @@
 """A generator as files of our own format, and the proof that they hold the same generator.
 
-A folder holds ``model.json`` and ``model.safetensors``. A single file is the latter, with the content of the former in
-its metadata under `DESCRIPTION`.
+A folder holds what `export` writes: ``model.json``, ``model.safetensors`` and the record. A single file is the second,
+with the content of the others in its metadata under `DESCRIPTION` and `RECORD`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import read_safetensors, to_safetensors_bytes, write_bytes
 from rewrite_core.generators.checkpoint import DESCRIPTION, open_generator
+from rewrite_core.generators.export import RECORD, exported
 from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.latents import LatentSpec
 
@@ -22,18 +25,18 @@ __all__ = ["converted", "require_same", "write_model"]
 COMPARED = LatentSpec.of(range(8))
 
 
-def converted(generator: Generator, *, single: bool) -> dict[str, bytes]:
-    """The files' contents by name: two for a folder, or with `single` one that needs no other.
+def converted(generator: Generator, record: Mapping[str, Any], *, single: bool) -> dict[str, bytes]:
+    """The files' contents by name: those of a folder, or with `single` one that needs no other.
 
     Raises:
         FileError: if the generator has parts that no file describes.
     """
-    files = generator.files()
+    files = exported(generator, "safetensors", record)
     if not single:
         return files
     weights = files["model.safetensors"]
     tensors, metadata = read_safetensors(weights, what=generator.name)
-    metadata[DESCRIPTION] = files["model.json"].decode()
+    metadata |= {DESCRIPTION: files[DESCRIPTION].decode(), RECORD: json.dumps(record)}
     return {"model.safetensors": to_safetensors_bytes(tensors, metadata)}
 
 

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 
 from rewrite_core.errors import FileError
-from rewrite_core.files import to_safetensors_bytes, write_bytes
+from rewrite_core.files import read_bytes, to_safetensors_bytes, write_bytes
 from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.nvidia_pickle import read_network, rewritten
+from rewrite_core.generators.source import LARGEST_FILE
 
 __all__ = ["FORMS", "RECORD", "Form", "difference", "export", "exported"]
 
@@ -78,7 +79,8 @@ def _own(generator: Generator, header: Mapping[str, str]) -> dict[str, bytes]:
     layout = generator.layout
     assert layout is not None, "own_layout() has refused"
     if layout.original is not None:
-        return {layout.original.name: _in_place(layout.original, generator, tensors)}
+        name = f"{generator.name}{layout.suffix}"
+        return {name: _in_place(layout.original, generator, tensors)}
     described = layout.description is not None
     name = f"{'model' if described else generator.name}{layout.suffix}"
     files = {"model.json": json.dumps(layout.description, indent=1).encode()} if described else {}
@@ -95,9 +97,14 @@ def _own(generator: Generator, header: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def _in_place(original: Path, generator: Generator, tensors: Mapping[str, Tensor]) -> bytes:
-    """The network pickle that the generator was opened from, with the edited weights; else the same bytes."""
+    """The network pickle that the generator was opened from, with the edited weights; else the same bytes.
+
+    Raises:
+        FileError: if the file is gone or another one by now.
+    """
     what = original.name
-    there = read_network(original, what=what, limit_bytes=original.stat().st_size).tensors
+    content = read_bytes(original, what=what, limit_bytes=LARGEST_FILE)
+    there = read_network(content, what=what, limit_bytes=LARGEST_FILE).tensors
     before = generator.pristine.own_layout()
     if not all(name in there and torch.equal(there[name], tensor) for name, tensor in before.items()):
         raise FileError(
@@ -106,4 +113,4 @@ def _in_place(original: Path, generator: Generator, tensors: Mapping[str, Tensor
             remedy="Open it again.",
         )
     changed = {name: tensor for name, tensor in tensors.items() if not torch.equal(tensor, before[name])}
-    return rewritten(original.read_bytes(), changed, what=what)
+    return rewritten(content, changed, what=what)

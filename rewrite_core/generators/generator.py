@@ -77,6 +77,11 @@ class Layer:
         """``conv`` or ``transposed conv``."""
         return "transposed conv" if self.convolution.transposed else "conv"
 
+    def inside(self, keys: Tensor) -> Tensor:
+        """The part of keys [..., h, w] that lies in the picture."""
+        (h, w), margin = self.key_size, self.key_margin
+        return keys[..., margin : h - margin, margin : w - margin]
+
 
 @dataclass(frozen=True)
 class LayerInput:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from rewrite_core.errors import FileError
 
-__all__ = ["Source"]
+__all__ = ["LARGEST_FILE", "Source"]
+
+LARGEST_FILE = 4 << 30
+"""Bytes. A training checkpoint of a 1024-pixel StyleGAN2, optimisers included, has about a third of it."""
 
 
 @dataclass(frozen=True)

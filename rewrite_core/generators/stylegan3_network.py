@@ -190,9 +190,12 @@ class SynthesisLayer(nn.Module):
         shape = self.shape
         x = filtered(values, self.up_filter, up=shape.up, padding=shape.padding)  # new memory
         if not shape.torgb:
-            x = functional.leaky_relu(x, SLOPE, inplace=True).mul_(math.sqrt(2))
+            x = functional.leaky_relu(
+                x.mul_(math.sqrt(2)), SLOPE, inplace=True
+            )  # √2 · lrelu(x) = lrelu(√2 · x)
         if shape.clamp is not None:
-            x = x.clamp_(-shape.clamp, shape.clamp)
+            clamp = x.clamp if x.requires_grad else x.clamp_  # a gradient needs what leaky_relu made
+            x = clamp(-shape.clamp, shape.clamp)
         return filtered(x, self.down_filter, down=shape.down)
 
 

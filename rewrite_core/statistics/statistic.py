@@ -55,6 +55,7 @@ class Batch:
 
     Attributes:
         keys: the layer's keys [N, C, h, w], of any floating type; half precision is accumulated in float32 or better.
+            Where there are labels or another layer, they are those in the picture, without a layer's margins.
         seeds: the N numbers of the pictures.
         labels: [N, L, H, W], bool or float in [0, 1], where the statistic needs a labeller.
         beside: keys [N, C', h', w'] of the other layer, where it needs one.

@@ -92,7 +92,8 @@ def see(
             sums[layer] = sums[layer] + total if layer in sums else total
         for layer, statistics in seen.items():
             seen[layer] = [
-                statistic.update(_batch(statistic, layer, stopped, labels)) for statistic in statistics
+                statistic.update(_batch(generator, statistic, layer, stopped, labels))
+                for statistic in statistics
             ]
         if advance:
             advance(len(samples))
@@ -111,17 +112,20 @@ def see(
 
 
 def _batch(
+    generator: Generator,
     statistic: Statistic,
     layer: str,
     stopped: Mapping[str, LayerInput],
     labels: Mapping[int, Tensor],
 ) -> Batch:
+    """What the statistic is shown; keys that are to be laid over something else are those in the picture."""
     needs, at = statistic.needs(), stopped[layer]
+    labelled, beside = needs.labeller, needs.beside
     return Batch(
-        at.keys,
+        at.keys if labelled is None and beside is None else generator.layer(layer).inside(at.keys),
         at.latents.spec.seeds,
-        labels=None if needs.labeller is None else labels[id(needs.labeller)],
-        beside=None if needs.beside is None else stopped[needs.beside].keys,
+        labels=None if labelled is None else labels[id(labelled)],
+        beside=None if beside is None else generator.layer(beside).inside(stopped[beside].keys),
     )
 
 
