@@ -9,6 +9,7 @@ import streamlit as st
 import torch
 
 from dashboard.canvas import enter_page
+from dashboard.errors import shown
 from dashboard.running import running_line
 from dashboard.session import session
 from dashboard.sidebar import sidebar
@@ -45,7 +46,7 @@ def main() -> None:
     enter_page(page.title)
     page.run()
     if page.title != pages[JOBS].title:
-        with line:  # after the page, which may have started a job
+        with line, shown():  # after the page, which may have started a job
             running_line(session(), pages[JOBS])
 
 

@@ -9,7 +9,7 @@ from dashboard.gathering import command, gather, offered
 from dashboard.machine import gauges
 from dashboard.opening import paths_allowed
 from dashboard.progress import bar, jobs
-from dashboard.running import ended, log_text, others, own, title, under_way
+from dashboard.running import ended, log_text, others, own, title, under_way, veiled
 from dashboard.session import Session, service, session
 from dashboard.storage import depends_on, digest, model_names, table, total, verifying
 from dashboard.text import plain
@@ -55,7 +55,10 @@ def job_list(visitor: Session) -> None:
 
 @st.fragment(run_every=EVERY)
 def running_jobs(visitor: Session, before: frozenset[str]) -> None:
-    """Own jobs with their logs, and that others have some; the page runs once more when one has ended."""
+    """Own jobs with their logs, and that others have some; the page runs once more when one has ended.
+
+    Who owns the machine sees others' jobs too, and can cancel them: nobody else could stop one whose visitor is gone.
+    """
     running, elsewhere = under_way(own(visitor)), others(visitor)
     if not before <= {job.id for job in running} or not (running or elsewhere):
         st.rerun()
@@ -65,8 +68,13 @@ def running_jobs(visitor: Session, before: frozenset[str]) -> None:
             if job.lines:
                 with st.expander("Log", type="compact", key=f"log-{job.id}"):
                     log(job)
-    for line in elsewhere:
-        st.caption(f":material/person: {line}")
+    for job in elsewhere:
+        if paths_allowed():
+            with st.container(border=True, key=f"running-{job.id}"):
+                bar(job)
+                st.caption(":material/person: Asked for elsewhere, or before a reload.")
+        else:
+            st.caption(f":material/person: {veiled(job)}")
 
 
 def log(job: Job[object]) -> None:

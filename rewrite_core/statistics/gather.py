@@ -139,7 +139,7 @@ class _Pass:
 
     def run(self, progress: Progress | None) -> list[tuple[_Open, Statistic]]:
         """Work until every open statistic is answered, here or by another process."""
-        found = sum(map(len, self._done_blocks()))
+        found = self._samples_finished()
         many = "statistic" if len(self.open) == 1 else "statistics"
         self.say(f"{len(self.open)} {many} over {len(self.spec):,} samples in {len(self.blocks):,} blocks")
         if found:
@@ -176,10 +176,10 @@ class _Pass:
     def _start(self) -> bool:
         """Give every free lane a block that is missing and that nobody else has claimed; whether any got one."""
         started = False
-        for block in range(len(self.blocks)):
+        for block in range(self._folded(), len(self.blocks)):
             if len(self._running) >= self.crew.lanes:
                 break
-            if block in self._claims or not self._missing(block):
+            if block in self._claims or self._has(block):
                 continue
             if not self._claim(block):
                 continue
@@ -203,6 +203,13 @@ class _Pass:
         self._claims[block] = lock
         self._look()
         return True
+
+    def _folded(self) -> int:
+        """Blocks from the first on that are finished for every open statistic; with many, looking at each is slow."""
+        return min((question.ledger.end for question in self.open), default=len(self.blocks))
+
+    def _has(self, block: int) -> bool:
+        return all(question.ledger.has(block) for question in self.open)
 
     def _missing(self, block: int) -> list[_Open]:
         return [question for question in self.open if not question.ledger.has(block)]
@@ -307,11 +314,13 @@ class _Pass:
 
     # How far.
 
-    def _done_blocks(self) -> list[LatentSpec]:
-        return [block for index, block in enumerate(self.blocks) if not self._missing(index)]
+    def _samples_finished(self) -> int:
+        folded = self._folded()
+        later = (len(block) for number, block in enumerate(self.blocks[folded:], folded) if self._has(number))
+        return sum(map(len, self.blocks[:folded])) + sum(later)
 
     def _samples_done(self) -> int:
-        return sum(map(len, self._done_blocks())) + self.crew.under_way()
+        return self._samples_finished() + self.crew.under_way()
 
 
 def _wanted(questions: Sequence[_Open]) -> Wanted:

@@ -30,11 +30,12 @@ def kernel(name: str) -> ModuleType | None:
 
 def spread(work: Callable[[int, int], None], count: int) -> None:
     """Call ``work(first, end)`` for ranges that cover 0 … count, on torch's number of threads."""
-    threads = max(1, min(torch.get_num_threads(), count))
-    if threads == 1:
+    threads = torch.get_num_threads()
+    ranges = max(1, min(threads, count))
+    if ranges == 1:
         work(0, count)
         return
-    edges = [count * thread // threads for thread in range(threads + 1)]
+    edges = [count * part // ranges for part in range(ranges + 1)]
     for _ in _pool(threads).map(work, edges[:-1], edges[1:]):
         pass
 

@@ -22,6 +22,8 @@ __all__ = ["SecondMoment"]
 
 POSITIONS = 4096
 """Positions summed in float32 before they join the float64 sum."""
+FEW = 128
+"""A picture of fewer positions is too narrow for a matrix product of its own: those of a group are laid side by side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +58,7 @@ class SecondMoment(Statistic):
         block = torch.empty(channels, channels, device=flat.device)
         for group in flat.split(max(1, POSITIONS // (height * width))):
             for parts in group.split(POSITIONS, dim=2):  # [n, C, ≤ POSITIONS]
-                block.zero_()
-                for part in parts:
-                    block.addmm_(part, part.T)  # [C, C]
-                total += block
+                total += _products(parts, block)
         seen = replace(
             self,
             total=total,
@@ -113,3 +112,14 @@ class SecondMoment(Statistic):
             "positions": self.positions,
             "mean power": float(self.matrix.diagonal().mean()),
         }
+
+
+def _products(parts: Tensor, block: Tensor) -> Tensor:
+    """Σ over pictures of k kᵀ for `parts` [n, C, positions], in `block` [C, C]."""
+    if parts.shape[2] < FEW:
+        wide = parts.transpose(0, 1).flatten(1)  # [C, n·positions]
+        return torch.mm(wide, wide.T, out=block)
+    block.zero_()
+    for part in parts:
+        block.addmm_(part, part.T)
+    return block

@@ -43,6 +43,15 @@ log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 20 * 10**9
 """What a folder may hold, unless ``PALIMPSEST_CACHE_LIMIT`` (in GB) says otherwise."""
+_PARTS: Mapping[str, type | tuple[type, ...]] = {
+    "fingerprint": str,
+    "family": str,
+    "layer": str,
+    "statistic": str,
+    "parameters": dict,
+    "seeds": (str, list),
+}
+"""What readers of an `Entry` may take for granted of the parts of its key; a newer release may write others."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Entry:
         seeds = self.key.get("seeds")
         if isinstance(seeds, list):
             return len(seeds)
-        run = re.fullmatch(r"(\d+)\.\.(\d+)", str(seeds))
+        run = re.fullmatch(r"(\d{1,10})\.\.(\d{1,10})", str(seeds))
         return int(run[2]) - int(run[1]) + 1 if run else None
 
 
@@ -349,9 +358,12 @@ def _key_in(path: Path) -> tuple[dict[str, Any], str]:
         return {}, "not a statistic, or damaged"
     if not isinstance(key, dict):
         return {}, "not a statistic, or damaged"
+    known = {part: value for part, value in key.items() if isinstance(value, _PARTS.get(part, object))}
     written = key.get("format")
     if isinstance(written, int) and written > FORMAT:
-        return key, f"written by a newer release (format {written})"
+        return known, f"written by a newer release (format {written})"
+    if known != key:
+        return {}, "not a statistic, or damaged"
     return key, "" if name == path.stem else "written by another release, or renamed"
 
 
