@@ -36,6 +36,7 @@ def main() -> None:
     st.set_page_config(page_title="Palimpsest", page_icon="📜", layout="wide", initial_sidebar_state=260)
     st.html(f"<style>{ROOM}</style>")
     _prepare()
+    torch.get_num_threads()  # a thread takes over torch's number of threads when it first asks for it
     folder = resource_dir("pages")
     pages = {
         file: st.Page(folder / file, title=title, icon=icon, default=file == ARRIVAL)

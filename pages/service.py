@@ -11,11 +11,12 @@ from dashboard.opening import paths_allowed
 from dashboard.progress import bar, jobs
 from dashboard.running import ended, log_text, others, own, title, under_way, veiled
 from dashboard.session import Session, service, session
-from dashboard.storage import depends_on, digest, model_names, table, total, verifying
+from dashboard.storage import depends_on, digest, model_names, numbers, table, total, verifying
 from dashboard.text import plain
 from dashboard.words import counted, size
 from rewrite_core.jobs import Job
-from rewrite_core.statistics.store import Entry, Store
+from rewrite_core.statistics.entry import Entry
+from rewrite_core.statistics.store import Store
 
 EVERY = 0.5
 """Seconds between two looks at the jobs."""
@@ -29,10 +30,10 @@ ENDED = {
 COLUMNS = {
     "model": st.column_config.TextColumn(width=122),
     "layer": st.column_config.TextColumn(width=54),
-    "statistic": st.column_config.TextColumn(width=128),
+    "statistic": st.column_config.TextColumn(width=120),
     "samples": st.column_config.NumberColumn(width=72, format="localized"),
     "size": st.column_config.NumberColumn(width=76, format="bytes"),
-    "last used": st.column_config.DatetimeColumn(width=136, format="distance"),
+    "last used": st.column_config.DatetimeColumn(width=150, format="distance"),
     "state": st.column_config.TextColumn(width=76),
 }
 
@@ -129,7 +130,7 @@ def stored(visitor: Session, store: Store) -> None:
     used = store.size()
     st.progress(
         min(used / max(store.limit_bytes, 1), 1.0),
-        text=f"{size(used)} of {size(store.limit_bytes)} · {counted(len(entries), 'result')}",
+        text=f"{size(used)} of {size(store.limit_bytes)} · {numbers(entries)}",
     )
     if not entries:
         st.caption("Nothing is stored yet.")
@@ -196,8 +197,11 @@ def pruning(store: Store) -> None:
         kept = st.number_input(
             "Keep at most (GB)", 0.0, value=store.limit_bytes / 1e9, step=1.0, format="%.3g", key="prune-to"
         )
-        st.caption("Deletes what was used longest ago. The limit holds by itself, too.")
-        if st.button("Delete the oldest", type="primary", key="prune"):
+        going = len(store.prune(int(kept * 1e9), dry_run=True))
+        st.caption(
+            f"{counted(going, 'file')} would go, those used longest ago first. The limit holds by itself, too."
+        )
+        if st.button("Delete the oldest", type="primary", key="prune", disabled=not going):
             gone = store.prune(int(kept * 1e9))
             st.toast(f"{counted(len(gone), 'file')} deleted.")
             st.rerun()

@@ -213,7 +213,7 @@ def test_only_statistics_that_need_no_more_than_the_layer_are_offered():
 def test_the_machine_is_described():
     found = {gauge.name: gauge for gauge in gauges(small_generator())}
     assert found["Device"].text.startswith("CPU, 1 thread of ")
-    assert found["Sweep"].text == "25 a batch, 1 at once"
+    assert found["Batches"].text == "25 pictures each, 1 at once"
     assert 0 < (found["Memory"].share or 0) < 1
 
 

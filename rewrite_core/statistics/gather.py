@@ -40,7 +40,8 @@ Say = Callable[[str], None]
 log = logging.getLogger(__name__)
 
 SAVE_EVERY = 5.0
-"""Seconds of work that a crash may cost."""
+"""Seconds of work that a crash may cost, or `SHARE` times what it takes to save a large state."""
+SHARE = 10
 CLAIMS_HELD = 64
 """Blocks that a process keeps to itself before it puts them on disk."""
 LOOK = 0.1
@@ -131,6 +132,7 @@ class _Pass:
     _claims: dict[int, FileLock] = field(default_factory=dict)
     _alone: bool = False  # nothing can be written, so nobody shares this pass
     _saved: float = field(default_factory=time.monotonic)
+    _pause: float = field(default_factory=lambda: SAVE_EVERY)
 
     def __post_init__(self) -> None:
         self.blocks = blocks_of(self.generator, self.spec)
@@ -155,7 +157,7 @@ class _Pass:
                     self._conclude()
                 if progress:
                     progress(min(self._samples_done(), len(self.spec)), len(self.spec))
-                if time.monotonic() > self._saved + SAVE_EVERY or len(self._claims) >= CLAIMS_HELD:
+                if time.monotonic() > self._saved + self._pause or len(self._claims) >= CLAIMS_HELD:
                     self._save()
             if progress:
                 progress(len(self.spec), len(self.spec))
@@ -240,7 +242,14 @@ class _Pass:
 
     def _save(self) -> None:
         """Put on disk what only this process has, and let go of the claims on it."""
-        self._saved = time.monotonic()
+        started = time.monotonic()
+        try:
+            self._write()
+        finally:
+            self._saved = time.monotonic()
+            self._pause = max(SAVE_EVERY, SHARE * (self._saved - started))
+
+    def _write(self) -> None:
         if self._alone:
             return
         try:
