@@ -9,6 +9,7 @@ import streamlit as st
 import torch
 
 from dashboard.canvas import enter_page
+from dashboard.errors import shown
 from dashboard.running import running_line
 from dashboard.session import session
 from dashboard.sidebar import sidebar
@@ -35,6 +36,7 @@ def main() -> None:
     st.set_page_config(page_title="Palimpsest", page_icon="📜", layout="wide", initial_sidebar_state=260)
     st.html(f"<style>{ROOM}</style>")
     _prepare()
+    torch.get_num_threads()  # a thread takes over torch's number of threads when it first asks for it
     folder = resource_dir("pages")
     pages = {
         file: st.Page(folder / file, title=title, icon=icon, default=file == ARRIVAL)
@@ -45,7 +47,7 @@ def main() -> None:
     enter_page(page.title)
     page.run()
     if page.title != pages[JOBS].title:
-        with line:  # after the page, which may have started a job
+        with line, shown():  # after the page, which may have started a job
             running_line(session(), pages[JOBS])
 
 

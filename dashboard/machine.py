@@ -66,8 +66,8 @@ def _gpu_memory(device: torch.device) -> list[Gauge]:
 def _batches(generator: Generator) -> Gauge:
     batch, lanes = generator.micro_batch, lanes_for(generator, generator.device)
     return Gauge(
-        "Sweep",
-        f"{batch} a batch, {lanes} at once",
+        "Batches",
+        f"{counted(batch, 'picture')} each, {lanes} at once",
         help="Pictures drawn at a time: the batch is fixed for a generator. "
         f"A block is {MICRO_BATCHES} batches: what a stopped job loses at most, and what processes share out among "
         "themselves. How many blocks are computed at once adapts to memory.",

@@ -13,7 +13,7 @@ from dashboard.session import THE_APP, Session, service
 from dashboard.words import ago, counted, duration, percent
 from rewrite_core.jobs import Job
 
-__all__ = ["ended", "log_text", "others", "own", "running_line", "summary", "title", "under_way"]
+__all__ = ["ended", "log_text", "others", "own", "running_line", "summary", "title", "under_way", "veiled"]
 
 _EVERY = 2.0  # seconds between two looks of the sidebar at the jobs
 
@@ -23,9 +23,15 @@ def own(visitor: Session) -> list[Job[Any]]:
     return [job for job in _all() if visitor.visitor in job.owners]
 
 
-def others(visitor: Session) -> list[str]:
-    """What may be said of everybody else's unfinished jobs: whose kind they are, and how far."""
-    return [_veiled(job) for job in under_way(_all()) if visitor.visitor not in job.owners]
+def others(visitor: Session) -> list[Job[Any]]:
+    """Everybody else's unfinished jobs, and the visitor's own from before a reload."""
+    return [job for job in under_way(_all()) if visitor.visitor not in job.owners]
+
+
+def veiled(job: Job[Any]) -> str:
+    """What may be said of a job to other visitors: whose kind it is, and how far."""
+    who = "The app" if THE_APP in job.owners else "Another visitor"
+    return f"{who} · {'waiting' if job.status == 'waiting' else percent(job.share)}"
 
 
 def under_way(found: Sequence[Job[Any]]) -> list[Job[Any]]:
@@ -40,11 +46,12 @@ def ended(found: Sequence[Job[Any]], most: int = 8) -> list[Job[Any]]:
 
 
 def summary(found: Sequence[Job[Any]]) -> str:
-    """``2 jobs running · 43 %``, of unfinished jobs; empty if there are none."""
-    if not found:
-        return ""
-    share = sum(job.share for job in found) / len(found)
-    return f"{counted(len(found), 'job')} running · {percent(share)}"
+    """``2 jobs running · 43 %`` of unfinished jobs, ``1 job waiting`` while none runs; empty if there are none."""
+    running = [job for job in found if job.status != "waiting"]
+    if not running:
+        return f"{counted(len(found), 'job')} waiting" if found else ""
+    share = sum(job.share for job in running) / len(running)
+    return f"{counted(len(running), 'job')} running · {percent(share)}"
 
 
 def title(job: Job[Any]) -> str:
@@ -76,8 +83,3 @@ def _running_line(visitor: Session, page: Any) -> None:
 
 def _all() -> list[Job[Any]]:
     return sorted([*jobs().all(), *service().jobs()], key=lambda job: job.submitted, reverse=True)
-
-
-def _veiled(job: Job[Any]) -> str:
-    who = "The app" if THE_APP in job.owners else "Another visitor"
-    return f"{who} · {'waiting' if job.status == 'waiting' else percent(job.share)}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from dashboard.progress import jobs
 from dashboard.session import Session, statistics_of
 from rewrite_core.directions.matches import Matches, matches
-from rewrite_core.errors import RequestError
+from rewrite_core.errors import PalimpsestError, RequestError
 from rewrite_core.generators import Generator
 from rewrite_core.jobs import Progress
 from rewrite_core.rules.examples import example_edits
@@ -21,8 +23,9 @@ SEARCHED = 1000
 def warm_up(generator: Generator) -> None:
     """Solve an example once, so that no visitor's first Try pays for loading code and statistics."""
     for path in list(example_edits(generator.name).values())[:1]:
-        request = EditRequest.load(path)
-        rewrite(generator, request, statistics=statistics_of(generator, str(request.layer)))
+        with suppress(PalimpsestError):  # the visitor's first Try says so
+            request = EditRequest.load(path)
+            rewrite(generator, request, statistics=statistics_of(generator, str(request.layer)))
 
 
 def ready(session: Session) -> str:

@@ -13,10 +13,11 @@ from dashboard.session import Session, embedded
 from dashboard.words import counted, size
 from rewrite_core.generators import embedded_names
 from rewrite_core.jobs import Progress
+from rewrite_core.statistics.entry import Entry
 from rewrite_core.statistics.key import Key
-from rewrite_core.statistics.store import Entry, Store
+from rewrite_core.statistics.store import Store
 
-__all__ = ["depends_on", "digest", "model_names", "table", "total", "verifying"]
+__all__ = ["depends_on", "digest", "model_names", "numbers", "table", "total", "verifying"]
 
 
 def model_names(visitor: Session) -> dict[str, str]:
@@ -68,6 +69,12 @@ def depends_on(entry: Entry, names: Mapping[str, str]) -> list[tuple[str, str]]:
 def total(entries: Sequence[Entry]) -> str:
     """``3 results, 12.3 MB``."""
     return f"{counted(len(entries), 'result')}, {size(sum(entry.bytes for entry in entries))}"
+
+
+def numbers(entries: Sequence[Entry]) -> str:
+    """``3 results, 10 shipped``: those that take room here, and those that came with the embedded generators."""
+    shipped = sum(entry.shipped for entry in entries)
+    return f"{counted(len(entries) - shipped, 'result')}, {shipped} shipped"
 
 
 def digest(entries: Sequence[Entry]) -> str:

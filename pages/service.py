@@ -9,13 +9,14 @@ from dashboard.gathering import command, gather, offered
 from dashboard.machine import gauges
 from dashboard.opening import paths_allowed
 from dashboard.progress import bar, jobs
-from dashboard.running import ended, log_text, others, own, title, under_way
+from dashboard.running import ended, log_text, others, own, title, under_way, veiled
 from dashboard.session import Session, service, session
-from dashboard.storage import depends_on, digest, model_names, table, total, verifying
+from dashboard.storage import depends_on, digest, model_names, numbers, table, total, verifying
 from dashboard.text import plain
 from dashboard.words import counted, size
 from rewrite_core.jobs import Job
-from rewrite_core.statistics.store import Entry, Store
+from rewrite_core.statistics.entry import Entry
+from rewrite_core.statistics.store import Store
 
 EVERY = 0.5
 """Seconds between two looks at the jobs."""
@@ -29,10 +30,10 @@ ENDED = {
 COLUMNS = {
     "model": st.column_config.TextColumn(width=122),
     "layer": st.column_config.TextColumn(width=54),
-    "statistic": st.column_config.TextColumn(width=128),
+    "statistic": st.column_config.TextColumn(width=120),
     "samples": st.column_config.NumberColumn(width=72, format="localized"),
     "size": st.column_config.NumberColumn(width=76, format="bytes"),
-    "last used": st.column_config.DatetimeColumn(width=136, format="distance"),
+    "last used": st.column_config.DatetimeColumn(width=150, format="distance"),
     "state": st.column_config.TextColumn(width=76),
 }
 
@@ -55,7 +56,10 @@ def job_list(visitor: Session) -> None:
 
 @st.fragment(run_every=EVERY)
 def running_jobs(visitor: Session, before: frozenset[str]) -> None:
-    """Own jobs with their logs, and that others have some; the page runs once more when one has ended."""
+    """Own jobs with their logs, and that others have some; the page runs once more when one has ended.
+
+    Who owns the machine sees others' jobs too, and can cancel them: nobody else could stop one whose visitor is gone.
+    """
     running, elsewhere = under_way(own(visitor)), others(visitor)
     if not before <= {job.id for job in running} or not (running or elsewhere):
         st.rerun()
@@ -65,8 +69,13 @@ def running_jobs(visitor: Session, before: frozenset[str]) -> None:
             if job.lines:
                 with st.expander("Log", type="compact", key=f"log-{job.id}"):
                     log(job)
-    for line in elsewhere:
-        st.caption(f":material/person: {line}")
+    for job in elsewhere:
+        if paths_allowed():
+            with st.container(border=True, key=f"running-{job.id}"):
+                bar(job)
+                st.caption(":material/person: Asked for elsewhere, or before a reload.")
+        else:
+            st.caption(f":material/person: {veiled(job)}")
 
 
 def log(job: Job[object]) -> None:
@@ -121,7 +130,7 @@ def stored(visitor: Session, store: Store) -> None:
     used = store.size()
     st.progress(
         min(used / max(store.limit_bytes, 1), 1.0),
-        text=f"{size(used)} of {size(store.limit_bytes)} · {counted(len(entries), 'result')}",
+        text=f"{size(used)} of {size(store.limit_bytes)} · {numbers(entries)}",
     )
     if not entries:
         st.caption("Nothing is stored yet.")
@@ -188,8 +197,11 @@ def pruning(store: Store) -> None:
         kept = st.number_input(
             "Keep at most (GB)", 0.0, value=store.limit_bytes / 1e9, step=1.0, format="%.3g", key="prune-to"
         )
-        st.caption("Deletes what was used longest ago. The limit holds by itself, too.")
-        if st.button("Delete the oldest", type="primary", key="prune"):
+        going = len(store.prune(int(kept * 1e9), dry_run=True))
+        st.caption(
+            f"{counted(going, 'file')} would go, those used longest ago first. The limit holds by itself, too."
+        )
+        if st.button("Delete the oldest", type="primary", key="prune", disabled=not going):
             gone = store.prune(int(kept * 1e9))
             st.toast(f"{counted(len(gone), 'file')} deleted.")
             st.rerun()

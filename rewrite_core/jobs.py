@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Generic, Literal, TypeVar
 
+import torch
+
 from rewrite_core.errors import Cancelled, PalimpsestError, RequestError
 
 __all__ = ["Job", "JobManager", "Line", "Progress", "Register", "Status"]
@@ -311,6 +313,7 @@ class JobManager(Register):
                 self._threads[-1].start()
 
     def _serve(self) -> None:
+        torch.get_num_threads()  # a thread takes over torch's number of threads when it first asks for it
         while True:
             job, work = self._queue.get()
             job.run(work)

@@ -115,11 +115,10 @@ def report_of(launched: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
 # Together
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_any_number_of_processes_gives_the_same_bits(count, model, alone, tmp_path):
-    answer, stderr = report_of(torchrun(count, model, tmp_path))
+def test_three_processes_give_the_bits_of_one(model, alone, tmp_path):
+    answer, stderr = report_of(torchrun(3, model, tmp_path))
     assert stderr == ""
-    assert answer["processes"] == count
+    assert answer["processes"] == 3
     assert files_in(tmp_path) == alone
     assert list((tmp_path / "statistics" / "partial").iterdir()) == []
 
@@ -138,7 +137,7 @@ def test_a_worker_that_is_killed_costs_its_block_and_the_restarted_team_gives_th
         "stopped. What is finished is kept" in stderr
     )  # torchrun ended the other one, which saved what it had
     found = [line for line in answer["log"] if line.endswith("samples were there already")]
-    assert int(found[0].split()[0]) >= 500
+    assert int(found[0].split()[0].replace(",", "")) >= 500
     assert files_in(tmp_path) == alone
 
 

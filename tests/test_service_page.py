@@ -13,10 +13,12 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.gathering import command, offered
 from dashboard.machine import gauges
+from dashboard.running import summary
 from dashboard.session import Session, service
 from dashboard.storage import depends_on, model_names
 from dashboard.words import ago, counted, duration, percent, size
 from rewrite_core import LatentSpec
+from rewrite_core.jobs import Job
 from rewrite_core.statistics import SecondMoment, gather
 from tests.browser import serve, wait_text
 from tests.conftest import chromium_path
@@ -94,6 +96,19 @@ def test_a_visitor_follows_a_job_and_nobody_else_sees_what_it_is(generator):
     assert "Second moment of up · 1,000 samples · cancelled" in said(hers)
     assert "cancelled; what was finished is kept" in said(hers)
     assert "cancelled" not in said(theirs.run())
+
+
+@pytest.mark.usefixtures("owner")
+def test_who_owns_the_machine_can_cancel_what_was_asked_for_before_a_reload(generator):
+    visit(Session(generator, UP)).button(key="gather").click().run()
+    assert generator.busy.wait(WAIT)
+    (job,) = service().jobs()
+    reloaded = visit(Session(generator, UP))
+    assert "Second moment of up · 1,000 samples" in said(reloaded)
+    generator.open()
+    reloaded.button(key=f"cancel-{job.id}").click().run()
+    assert job.wait(WAIT)
+    assert job.status == "cancelled"
 
 
 def test_what_was_gathered_is_listed_and_not_gathered_twice(generator):
@@ -198,7 +213,7 @@ def test_only_statistics_that_need_no_more_than_the_layer_are_offered():
 def test_the_machine_is_described():
     found = {gauge.name: gauge for gauge in gauges(small_generator())}
     assert found["Device"].text.startswith("CPU, 1 thread of ")
-    assert found["Sweep"].text == "25 a batch, 1 at once"
+    assert found["Batches"].text == "25 pictures each, 1 at once"
     assert 0 < (found["Memory"].share or 0) < 1
 
 
@@ -212,6 +227,24 @@ def test_numbers_in_words():
     ]
     assert [ago(0), ago(30)] == ["now", "30 s ago"]
     assert [counted(1, "job"), counted(1200, "job")] == ["1 job", "1,200 jobs"]
+
+
+def test_the_sidebar_tells_running_jobs_from_waiting_ones():
+    first, second = (Job[None](label, ("ann",)) for label in ("Solving", "Searching"))
+    assert summary([]) == ""
+    assert summary([first, second]) == "2 jobs waiting"
+    first.start()
+    first.advance(1, 4)
+    assert summary([first, second]) == "1 job running · 25 %"
+
+
+def test_a_wrong_setting_is_one_line_on_every_page(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PALIMPSEST_CACHE_LIMIT", "abc")
+    app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=WAIT).run()
+    assert not app.exception
+    assert [error.value for error in app.error] == [
+        "PALIMPSEST\\_CACHE\\_LIMIT=abc; expected a number of GB, such as 20. Correct the variable, or unset it."
+    ]
 
 
 @pytest.mark.browser

@@ -345,6 +345,35 @@ def test_a_hostile_header_is_an_entry_with_a_problem(which: str, store: Store):
     assert store.verify(entries[good]) == ""
 
 
+ODD = [
+    {"parameters": [1, 2]},
+    {"parameters": None},
+    {"seeds": 5},
+    {"statistic": 7},
+    {"layer": {"a": 1}},
+    {"fingerprint": ["a"]},
+]
+
+
+@pytest.mark.parametrize("part", ODD, ids=str)
+def test_a_key_with_odd_parts_is_a_problem_or_leaves_them_out(part: dict[str, Any], store: Store):
+    odd = store.put({"format": FORMAT, **part}, some())
+    newer = store.put({"format": FORMAT + 1, **part}, some())
+    entries = {entry.path: entry for entry in store.entries()}
+    assert entries[odd].problem == "not a statistic, or damaged"
+    assert entries[odd].key == {}
+    assert entries[newer].problem.startswith("written by a newer release")
+    assert entries[newer].key == {"format": FORMAT + 1}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "samples"), [("3..7", 5), ([4, 2], 2), ("all", None), ("0.." + "9" * 5000, None)]
+)
+def test_an_entry_says_how_many_samples_it_is_over(seeds: object, samples: int | None, store: Store):
+    store.put({"format": FORMAT, "seeds": seeds}, some())
+    assert [entry.samples for entry in store.entries()] == [samples]
+
+
 def test_newer_and_renamed_files_are_named_as_such_and_left_alone(small: Generator, store: Store):
     key = {"format": FORMAT + 1, "anything": "else"}
     newer = store.put(key, some())

@@ -24,6 +24,7 @@ from rewrite_core.generators import (
 from rewrite_core.generators.latents import Distribution, draw
 from rewrite_core.generators.source import Source
 from tests.generators import seeded, some_rule
+from tests.test_cli import answer
 
 SHARED = Path(os.environ.get("PALIMPSEST_TEST_MODELS", "/nonexistent"))
 SPEC = LatentSpec.of(range(3))
@@ -120,6 +121,7 @@ def test_a_stack_opens_from_every_file_that_people_have_and_goes_back_there(tmp_
     assert "by convention: ReLU before the last convolution, tanh after it" in generator.assumed.replace(
         "By", "by"
     )
+    assert answer("verify", path)["assumed"] == generator.assumed
     back = generator.own_layout()
     prefix = {"DataParallel": "module.", "checkpoint": "netG."}.get(form, "")
     before = {f"{prefix}main.{name}": tensor for name, tensor in stack.state_dict().items()}

@@ -21,7 +21,7 @@ from rewrite_core.errors import PalimpsestError
 
 if TYPE_CHECKING:
     from rewrite_core.statistics import Store
-    from rewrite_core.statistics.store import Entry
+    from rewrite_core.statistics.entry import Entry
 
 __all__ = ["stats"]
 
@@ -195,8 +195,8 @@ def _page(answer: dict[str, Any]) -> str:
 def _summary(entry: Entry) -> Mapping[str, Any] | None:
     """What an intact file says; None where nothing can be said without what it was asked for with."""
     from rewrite_core.statistics import STATISTICS
+    from rewrite_core.statistics.checked import read_checked
     from rewrite_core.statistics.key import canonical
-    from rewrite_core.statistics.store import read_checked
 
     try:
         empty = STATISTICS[entry.key["statistic"]](**entry.key["parameters"])

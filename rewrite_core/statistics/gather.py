@@ -40,7 +40,8 @@ Say = Callable[[str], None]
 log = logging.getLogger(__name__)
 
 SAVE_EVERY = 5.0
-"""Seconds of work that a crash may cost."""
+"""Seconds of work that a crash may cost, or `SHARE` times what it takes to save a large state."""
+SHARE = 10
 CLAIMS_HELD = 64
 """Blocks that a process keeps to itself before it puts them on disk."""
 LOOK = 0.1
@@ -131,6 +132,7 @@ class _Pass:
     _claims: dict[int, FileLock] = field(default_factory=dict)
     _alone: bool = False  # nothing can be written, so nobody shares this pass
     _saved: float = field(default_factory=time.monotonic)
+    _pause: float = field(default_factory=lambda: SAVE_EVERY)
 
     def __post_init__(self) -> None:
         self.blocks = blocks_of(self.generator, self.spec)
@@ -139,7 +141,7 @@ class _Pass:
 
     def run(self, progress: Progress | None) -> list[tuple[_Open, Statistic]]:
         """Work until every open statistic is answered, here or by another process."""
-        found = sum(map(len, self._done_blocks()))
+        found = self._samples_finished()
         many = "statistic" if len(self.open) == 1 else "statistics"
         self.say(f"{len(self.open)} {many} over {len(self.spec):,} samples in {len(self.blocks):,} blocks")
         if found:
@@ -155,7 +157,7 @@ class _Pass:
                     self._conclude()
                 if progress:
                     progress(min(self._samples_done(), len(self.spec)), len(self.spec))
-                if time.monotonic() > self._saved + SAVE_EVERY or len(self._claims) >= CLAIMS_HELD:
+                if time.monotonic() > self._saved + self._pause or len(self._claims) >= CLAIMS_HELD:
                     self._save()
             if progress:
                 progress(len(self.spec), len(self.spec))
@@ -176,10 +178,10 @@ class _Pass:
     def _start(self) -> bool:
         """Give every free lane a block that is missing and that nobody else has claimed; whether any got one."""
         started = False
-        for block in range(len(self.blocks)):
+        for block in range(self._folded(), len(self.blocks)):
             if len(self._running) >= self.crew.lanes:
                 break
-            if block in self._claims or not self._missing(block):
+            if block in self._claims or self._has(block):
                 continue
             if not self._claim(block):
                 continue
@@ -203,6 +205,13 @@ class _Pass:
         self._claims[block] = lock
         self._look()
         return True
+
+    def _folded(self) -> int:
+        """Blocks from the first on that are finished for every open statistic; with many, looking at each is slow."""
+        return min((question.ledger.end for question in self.open), default=len(self.blocks))
+
+    def _has(self, block: int) -> bool:
+        return all(question.ledger.has(block) for question in self.open)
 
     def _missing(self, block: int) -> list[_Open]:
         return [question for question in self.open if not question.ledger.has(block)]
@@ -233,7 +242,14 @@ class _Pass:
 
     def _save(self) -> None:
         """Put on disk what only this process has, and let go of the claims on it."""
-        self._saved = time.monotonic()
+        started = time.monotonic()
+        try:
+            self._write()
+        finally:
+            self._saved = time.monotonic()
+            self._pause = max(SAVE_EVERY, SHARE * (self._saved - started))
+
+    def _write(self) -> None:
         if self._alone:
             return
         try:
@@ -307,11 +323,13 @@ class _Pass:
 
     # How far.
 
-    def _done_blocks(self) -> list[LatentSpec]:
-        return [block for index, block in enumerate(self.blocks) if not self._missing(index)]
+    def _samples_finished(self) -> int:
+        folded = self._folded()
+        later = (len(block) for number, block in enumerate(self.blocks[folded:], folded) if self._has(number))
+        return sum(map(len, self.blocks[:folded])) + sum(later)
 
     def _samples_done(self) -> int:
-        return sum(map(len, self._done_blocks())) + self.crew.under_way()
+        return self._samples_finished() + self.crew.under_way()
 
 
 def _wanted(questions: Sequence[_Open]) -> Wanted:

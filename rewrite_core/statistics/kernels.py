@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
@@ -17,6 +18,9 @@ from types import ModuleType
 import torch
 
 __all__ = ["kernel", "spread"]
+
+FUNCTIONS = 4
+"""Compiled functions in a kernel, at most: each fails once to be kept on a full disk, and is there all the same."""
 
 
 @lru_cache
@@ -30,13 +34,23 @@ def kernel(name: str) -> ModuleType | None:
 
 def spread(work: Callable[[int, int], None], count: int) -> None:
     """Call ``work(first, end)`` for ranges that cover 0 … count, on torch's number of threads."""
-    threads = max(1, min(torch.get_num_threads(), count))
-    if threads == 1:
+    threads = torch.get_num_threads()
+    ranges = max(1, min(threads, count))
+    edges = [count * part // ranges for part in range(ranges + 1)]
+    _compile(work)
+    if ranges == 1:
         work(0, count)
         return
-    edges = [count * thread // threads for thread in range(threads + 1)]
     for _ in _pool(threads).map(work, edges[:-1], edges[1:]):
         pass
+
+
+def _compile(work: Callable[[int, int], None]) -> None:
+    """Let numba compile `work` on an empty range; a full disk, where it cannot keep the code, is no reason to stop."""
+    for _ in range(FUNCTIONS):
+        with suppress(OSError):
+            work(0, 0)
+            return
 
 
 @lru_cache(maxsize=1)

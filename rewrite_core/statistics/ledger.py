@@ -17,9 +17,10 @@ from typing import Generic, TypeVar
 
 from filelock import FileLock, Timeout
 
+from rewrite_core.statistics.checked import read_checked, write_checked
 from rewrite_core.statistics.key import Key, name_of
 from rewrite_core.statistics.statistic import Statistic
-from rewrite_core.statistics.store import Store, read_checked, write_checked
+from rewrite_core.statistics.store import Store
 
 __all__ = ["Ledger", "claim", "forget"]
 

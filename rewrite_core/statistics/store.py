@@ -13,67 +13,28 @@ that the embedded generators start warm. The folder is held under a size by dele
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
-import re
 import shutil
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import platformdirs
-import torch
-from torch import Tensor
 
 from rewrite_core.errors import FileError, RequestError
-from rewrite_core.files import read_metadata, read_safetensors, write_safetensors
 from rewrite_core.generators import embedded_folder, embedded_names
-from rewrite_core.statistics.key import FORMAT, Key, canonical, name_of
+from rewrite_core.statistics.checked import checked, read_checked, write_checked
+from rewrite_core.statistics.entry import Entry, block_of, entry_at
+from rewrite_core.statistics.key import Key, name_of
 from rewrite_core.statistics.statistic import Statistic
 
-__all__ = ["LIMIT_BYTES", "Entry", "Store", "default_store", "read_checked", "write_checked"]
+__all__ = ["LIMIT_BYTES", "Store", "default_store"]
 
 S = TypeVar("S", bound=Statistic)
-log = logging.getLogger(__name__)
 
 LIMIT_BYTES = 20 * 10**9
 """What a folder may hold, unless ``PALIMPSEST_CACHE_LIMIT`` (in GB) says otherwise."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file of a store, as its header tells.
-
-    Attributes:
-        name: its file's name without the ending.
-        key: what the statistic depends on; empty where the header cannot be read.
-        bytes: its size.
-        used: when it was last written or read, in seconds since 1970.
-        shipped: whether it lies in a read-only folder that came with an embedded generator.
-        problem: why it cannot be served, in a few words; empty where nothing is known against it.
-    """
-
-    path: Path
-    name: str
-    key: Key
-    bytes: int
-    used: float
-    shipped: bool = False
-    problem: str = ""
-
-    @property
-    def samples(self) -> int | None:
-        """How many samples it is over; None where the key does not say."""
-        seeds = self.key.get("seeds")
-        if isinstance(seeds, list):
-            return len(seeds)
-        run = re.fullmatch(r"(\d+)\.\.(\d+)", str(seeds))
-        return int(run[2]) - int(run[1]) + 1 if run else None
 
 
 class Store:
@@ -139,14 +100,14 @@ class Store:
             entry
             for folder, read_only in folders
             for path in sorted(folder.glob("*.safetensors"))
-            if (entry := _entry(path, read_only))
+            if (entry := entry_at(path, read_only))
         ]
         return sorted(found, key=lambda entry: entry.used, reverse=True)
 
     def blocks(self) -> list[Entry]:
         """The finished blocks of results under way; each belongs to the key that its folder is named after."""
         return [
-            _block(entry) for folder in sorted(self.partial.glob("*/")) for entry in Store(folder).entries()
+            block_of(entry) for folder in sorted(self.partial.glob("*/")) for entry in Store(folder).entries()
         ]
 
     def find(self, start: str) -> Entry:
@@ -169,7 +130,7 @@ class Store:
         if entry.problem:
             return entry.problem
         try:
-            _checked(entry.path, entry.key)
+            checked(entry.path, entry.key)
         except FileError as problem:
             return problem.found
         return ""
@@ -216,7 +177,7 @@ class Store:
             if total <= limit_bytes:
                 break
             under_way = used > idle and (self.partial in path.parents or path.suffix == ".tmp")
-            if path == keep or under_way or path.suffix not in (".damaged", ".safetensors", ".tmp"):
+            if path == keep or under_way or path.suffix not in (".damaged", ".safetensors", ".tmp", ".lock"):
                 continue
             with suppress(OSError):  # another process was first
                 if not dry_run:
@@ -257,102 +218,6 @@ def _limit() -> int:
             remedy="Correct the variable, or unset it.",
         )
     return int(limit)
-
-
-# Files with a key and a checksum
-
-
-def write_checked(path: Path, key: Key, statistic: Statistic) -> None:
-    """Write `statistic` with its key and a checksum in the header.
-
-    Raises:
-        FileError: if the disk is full or the folder cannot be written.
-    """
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in statistic.state().items()}
-    write_safetensors(path, tensors, {"key": canonical(key), "checksum": _checksum(tensors)})
-
-
-def read_checked(path: Path, key: Key, empty: S, *, set_aside: bool = True) -> S | None:
-    """The statistic in `path`, or None: there is no such file, or it cannot be read, is damaged or of another key.
-
-    A damaged or foreign file is set aside; one that merely cannot be read (permissions, too many open files) is not.
-    """
-    try:
-        if not path.is_file():
-            return None
-        with path.open("rb"):
-            pass
-    except (OSError, ValueError) as problem:
-        log.warning("%s cannot be read: %s", path, getattr(problem, "strerror", None) or problem)
-        return None
-    try:
-        return empty.restore(_checked(path, key))
-    except (FileError, KeyError, ValueError, TypeError, RuntimeError) as problem:
-        if set_aside:
-            _set_aside(path, problem)
-        else:
-            log.warning("%s is not used: %s", path, problem)
-        return None
-
-
-def _set_aside(path: Path, problem: Exception) -> None:
-    if path.exists():  # else another process was first to set it aside or to delete it
-        reason = " ".join(str(problem).split())
-        log.warning("%s is set aside and computed again: %s", path, reason)
-        with suppress(OSError):  # the folder is read-only
-            path.replace(path.with_suffix(".damaged"))
-
-
-def _checked(path: Path, key: Key) -> dict[str, Tensor]:
-    tensors, header = read_safetensors(path, what=path.name)
-    if header.get("key") != canonical(key):
-        raise FileError(
-            found=f"{path.name}: another key", expected="the key in its name", remedy="It is recomputed."
-        )
-    if header.get("checksum") != _checksum(tensors):
-        raise FileError(
-            found=f"{path.name}: wrong checksum", expected="an intact file", remedy="It is recomputed."
-        )
-    return tensors
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _entry(path: Path, shipped: bool) -> Entry | None:
-    """What the header of `path` tells; None if the file is gone by now."""
-    try:
-        there = path.stat()
-    except OSError:
-        return None
-    key, problem = _key_in(path)
-    return Entry(path, path.stem, key, there.st_size, there.st_mtime, shipped, problem)
-
-
-def _block(entry: Entry) -> Entry:
-    whole = {name: value for name, value in entry.key.items() if name != "blocks"}
-    return replace(entry, problem="") if whole and name_of(whole) == entry.path.parent.name else entry
-
-
-def _key_in(path: Path) -> tuple[dict[str, Any], str]:
-    try:
-        header = read_metadata(path, what=path.name)
-        key = json.loads(header["key"])
-        name = name_of(key)
-    except (FileError, KeyError, ValueError, RecursionError):
-        return {}, "not a statistic, or damaged"
-    if not isinstance(key, dict):
-        return {}, "not a statistic, or damaged"
-    written = key.get("format")
-    if isinstance(written, int) and written > FORMAT:
-        return key, f"written by a newer release (format {written})"
-    return key, "" if name == path.stem else "written by another release, or renamed"
 
 
 def _files(folder: Path) -> list[tuple[Path, int, float]]:
