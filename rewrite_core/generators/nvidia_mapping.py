@@ -76,7 +76,7 @@ class MappingNetwork(nn.Module):
 
     def __init__(self, shape: MappingShape) -> None:
         super().__init__()
-        self.depth, self.normalise = len(shape.widths), PixelNorm()
+        self.depth, self.width, self.normalise = len(shape.widths), shape.widths[-1], PixelNorm()
         self.classes = shape.classes
         self.embed = Linear(shape.classes, shape.embedded) if shape.classes else None
         inputs = (shape.latent_dim + shape.embedded, *shape.widths)

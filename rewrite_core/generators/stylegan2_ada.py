@@ -22,7 +22,6 @@ Noise is the checkpoint's own (``noise_const``); `with_noise` takes another sour
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -31,14 +30,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rewrite_core.errors import FileError
-from rewrite_core.files import to_safetensors_bytes
 from rewrite_core.generators.contents import Contents, extent, fill
 from rewrite_core.generators.generator import Box, Layer, LayerInput
 from rewrite_core.generators.latents import Latents
-from rewrite_core.generators.layered import LayeredGenerator
 from rewrite_core.generators.layout import Layout
 from rewrite_core.generators.noise import NoiseSource, NoNoise, SeededNoise, StoredNoise
-from rewrite_core.generators.nvidia_mapping import MappingShape, at_places
+from rewrite_core.generators.nvidia_generator import NvidiaGenerator
+from rewrite_core.generators.nvidia_mapping import MappingNetwork, MappingShape
 from rewrite_core.generators.stylegan2_ada_network import (
     Architecture,
     Shape,
@@ -67,11 +65,10 @@ class StyleGAN2AdaDescription(Settings):
     noise: Literal["stored", "seeded", "none"] = "stored"
 
 
-class StyleGAN2AdaGenerator(LayeredGenerator):
+class StyleGAN2AdaGenerator(NvidiaGenerator):
     """A StyleGAN2-ADA in the separated form."""
 
     family = SCHEMA
-    cuts = True
     network: StyleGAN2AdaNetwork
 
     def __init__(
@@ -129,14 +126,9 @@ class StyleGAN2AdaGenerator(LayeredGenerator):
         return 2 * len(self.network.blocks())
 
     @property
-    def style_dim(self) -> int:
-        """What the mapping network gives."""
-        return self.shape.mapping.widths[-1]
-
-    def mapped(self, latents: Latents) -> Tensor:
-        """W, truncated: [N, D], or [N, L, D] where it was given so or is cut off."""
-        w: Tensor = self.network.mapping(latents, self.styles, self.name)
-        return w
+    def mapping(self) -> MappingNetwork:
+        """The network's own."""
+        return self.network.mapping
 
     def scales(self, at: LayerInput) -> Tensor | None:
         """The style [N, C] of a demodulated layer."""
@@ -168,13 +160,7 @@ class StyleGAN2AdaGenerator(LayeredGenerator):
                 expected="stored or seeded noise or none, which a file can describe",
                 remedy="Choose with_noise(SeededNoise()) before saving.",
             )
-        description = {"schema": f"{SCHEMA}/1", "name": self.name, **self.architecture()}
-        return {
-            "model.json": json.dumps(description, indent=1).encode(),
-            "model.safetensors": to_safetensors_bytes(
-                self.network.state_dict(), {"fingerprint": self.fingerprint}
-            ),
-        }
+        return super().files()
 
     def _put_weight(self, layer: str, weight: Tensor) -> None:
         self._step(layer).weight = nn.Parameter(weight, requires_grad=False)
@@ -187,7 +173,7 @@ class StyleGAN2AdaGenerator(LayeredGenerator):
 
     def _first(self, latents: Latents) -> LayerInput:
         blocks = self.network.blocks()
-        ws = at_places(self.mapped(latents), self.styles)  # [N, L, D]
+        ws = self.placed(latents)  # [N, L, D]
         x = self.network.block(blocks[0]).const.expand(len(ws), -1, -1, -1)  # [N, C, 4, 4]
         return self._stopped(next(iter(self.layers)), x, latents, {"ws": ws})
 

@@ -14,7 +14,6 @@ export's ``model.json``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -23,13 +22,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from rewrite_core.errors import FileError
-from rewrite_core.files import to_safetensors_bytes
 from rewrite_core.generators.contents import Contents, extent, fill
 from rewrite_core.generators.generator import Box, Layer, LayerInput
 from rewrite_core.generators.latents import Latents
-from rewrite_core.generators.layered import LayeredGenerator
 from rewrite_core.generators.layout import Layout
-from rewrite_core.generators.nvidia_mapping import MappingShape, at_places
+from rewrite_core.generators.nvidia_generator import NvidiaGenerator
+from rewrite_core.generators.nvidia_mapping import MappingNetwork, MappingShape
 from rewrite_core.generators.stylegan3_network import (
     InputShape,
     LayerShape,
@@ -80,11 +78,10 @@ class StyleGAN3Description(Settings):
     layers: Annotated[tuple[LayerDescription, ...], Field(min_length=1, max_length=64)]
 
 
-class StyleGAN3Generator(LayeredGenerator):
+class StyleGAN3Generator(NvidiaGenerator):
     """A StyleGAN3 in the separated form."""
 
     family = SCHEMA
-    cuts = True
     network: StyleGAN3Network
 
     def __init__(
@@ -122,14 +119,9 @@ class StyleGAN3Generator(LayeredGenerator):
         return len(self.layers) + 1
 
     @property
-    def style_dim(self) -> int:
-        """What the mapping network gives."""
-        return self.shape.mapping.widths[-1]
-
-    def mapped(self, latents: Latents) -> Tensor:
-        """W, truncated: [N, D], or [N, L, D] where it was given so or is cut off."""
-        w: Tensor = self.network.mapping(latents, self.styles, self.name)
-        return w
+    def mapping(self) -> MappingNetwork:
+        """The network's own."""
+        return self.network.mapping
 
     def scales(self, at: LayerInput) -> Tensor | None:
         """The style [N, C]; None for the last layer, which is not demodulated."""
@@ -145,16 +137,6 @@ class StyleGAN3Generator(LayeredGenerator):
         """The stored weight [O, C, k, k]."""
         return self._synthesis(self.layer(layer).name).weight.detach()
 
-    def files(self) -> dict[str, bytes]:
-        """``model.json``, and ``model.safetensors`` under the state dict's names."""
-        description = {"schema": f"{SCHEMA}/1", "name": self.name, **self.architecture()}
-        return {
-            "model.json": json.dumps(description, indent=1).encode(),
-            "model.safetensors": to_safetensors_bytes(
-                self.network.state_dict(), {"fingerprint": self.fingerprint}
-            ),
-        }
-
     def _put_weight(self, layer: str, weight: Tensor) -> None:
         self._synthesis(layer).weight = nn.Parameter(weight, requires_grad=False)
 
@@ -164,7 +146,7 @@ class StyleGAN3Generator(LayeredGenerator):
         return module
 
     def _first(self, latents: Latents) -> LayerInput:
-        ws = at_places(self.mapped(latents), self.styles)  # [N, L, D]
+        ws = self.placed(latents)  # [N, L, D]
         waves = self.network.synthesis["input"]
         assert isinstance(waves, SynthesisInput)
         return self._stopped(next(iter(self.layers)), waves(ws[:, 0]), latents, ws)
