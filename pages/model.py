@@ -115,6 +115,7 @@ def _class(visitor: Session) -> None:
         "Class",
         0,
         visitor.generator.classes - 1,
+        None,
         placeholder="each picture its own",
         disabled=not visitor.unpainted,
         help=f"0 to {visitor.generator.classes - 1}; empty draws each picture's own, from its seed.",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
 from dashboard.saving import command
 from dashboard.session import Session
@@ -139,3 +140,30 @@ def test_noise_from_elsewhere_is_tried_where_there_is_any():
         "with noise drawn from the seed",
         "without noise",
     }
+
+
+def page() -> None:
+    """The page *Model* of a conditional generator, run by Streamlit's own test."""
+    import runpy
+
+    import streamlit as st
+
+    from dashboard.session import Session
+    from rewrite_core.resources import resource_dir
+    from tests.nvidia import random_stylegan2_ada
+
+    if "palimpsest" not in st.session_state:
+        generator = random_stylegan2_ada(classes=3)
+        st.session_state["palimpsest"] = Session(generator, generator.default_layer)
+    runpy.run_path(str(resource_dir("pages") / "model.py"))
+
+
+def test_the_page_offers_the_classes_of_a_conditional_model_and_each_pictures_own():
+    app = AppTest.from_function(page, default_timeout=60).run()
+    visitor = app.session_state["palimpsest"]
+    assert (app.number_input(key="class").value, visitor.label) == (None, None)
+    app.number_input(key="class").set_value(2).run()
+    assert visitor.label == 2
+    app.number_input(key="class").set_value(None).run()
+    assert visitor.label is None
+    assert not app.exception
