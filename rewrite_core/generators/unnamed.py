@@ -57,7 +57,7 @@ def open_unnamed(contents: Contents) -> SequentialGenerator:
         raise FileError(
             found=f"{contents.weights}: a stack without a description, whose tensors leave open {reading.doubts[0]}",
             expected="tensors that tell without doubt, or a model.json beside the file",
-            remedy="Draft one with palimpsest convert IN OUT --draft, check it, and put it beside the file.",
+            remedy="Write a draft with palimpsest convert IN OUT --draft, check it, and put it beside the file.",
         )
     described = {**reading.description, "note": reading.assumed}
     description = StackDescription.parse(described, f"{contents.weights}, as it was read", FileError)
