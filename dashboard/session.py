@@ -16,6 +16,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from dashboard.budget import Budget
+from dashboard.projecting import Projected
 from rewrite_core.directions.matches import Matches
 from rewrite_core.generators import Generator, LatentSpec, embedded_names, find_device, open_generator
 from rewrite_core.jobs import Job, Progress
@@ -43,6 +44,7 @@ class Session:
         tried: the request last handed to the solver; from then on every change of the draft is solved again.
         trial: its solution, drawn on top of the stack until it is kept or dropped.
         dropped: the trial that Undo took away, for Redo.
+        projected: the visitor's own picture as the generator draws it, and `projecting` the search for one.
         view: which of the rewriting page's views is shown.
         origin: the path that the generator was opened from, if it was.
         title: what a trial of the draft is called until it is kept under another name.
@@ -61,6 +63,8 @@ class Session:
     solving: Job[Edit] | None = None
     searching: Job[Matches] | None = None
     matches: Matches | None = None
+    projecting: Job[Projected] | None = None
+    projected: Projected | None = None
     selected: int = 0
     view: str = "Paint"
     title: str = ""
@@ -71,7 +75,7 @@ class Session:
 
     def open(self, generator: Generator, origin: str = "") -> None:
         """Open another generator; the rules and masks of the last one do not fit it."""
-        for job in (self.solving, self.searching):
+        for job in (self.solving, self.searching, self.projecting):
             if job:
                 job.cancel()
         fresh = Session(generator, generator.default_layer, self.visitor, origin=origin)

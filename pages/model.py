@@ -13,6 +13,7 @@ from dashboard.errors import shown
 from dashboard.fidelity import fidelity
 from dashboard.gallery import Picture, gallery, range_box
 from dashboard.opening import offered_models, open_path, open_upload, paths_allowed
+from dashboard.own_picture import own_picture
 from dashboard.saving import weights_download
 from dashboard.session import Session, drawn, embedded, session
 from dashboard.text import plain
@@ -151,12 +152,14 @@ def export(visitor: Session) -> None:
 
 
 def page(visitor: Session) -> None:
-    """Cards, samples, layers, fidelity."""
+    """Cards, samples, a picture of one's own, layers, fidelity."""
     cards(visitor)
     drawn_side, built_side = st.columns([1.45, 1], gap="medium")
     with drawn_side, shown():
         st.subheader(f"What {plain(visitor.generator.name)} draws")
         samples(visitor)
+    with drawn_side, shown():
+        own_picture(visitor)
     with built_side, shown():
         st.subheader("Layers")
         architecture(visitor.generator.pristine)

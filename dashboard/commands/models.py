@@ -1,4 +1,4 @@
-"""`palimpsest models`: generators and their layers."""
+"""`palimpsest models`: generators and their layers, and what is supported of which checkpoint."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dashboard.commands.console import report
+from dashboard.commands.families import families_json, families_markdown, families_text
 from dashboard.commands.options import as_json, example
 from dashboard.commands.table import table
 from dashboard.described import layer_rows
@@ -24,12 +25,21 @@ HEADER = ("layer", "kind", "in→out", "grid", "kernel", "rewritable")
 
 @click.command(epilog=example("palimpsest models anime64-dcgan --json"))
 @click.argument("paths", metavar="[MODEL]...", nargs=-1)
+@click.option("--families", is_flag=True, help="List what is supported of which kind of checkpoint instead.")
+@click.option("--markdown", is_flag=True, help="Write the table of --families in Markdown.")
 @as_json
-def models(paths: tuple[str, ...], as_json: bool) -> None:
+def models(paths: tuple[str, ...], families: bool, markdown: bool, as_json: bool) -> None:
     """List generators and their layers.
 
     Those at the given paths, or the embedded ones with the edits that ship as examples.
     """
+    if families and paths:
+        raise click.UsageError("--families is of all models: give no MODEL.")
+    if markdown and (as_json or not families):
+        raise click.UsageError("--markdown is of --families, and instead of --json.")
+    if families:
+        report(families_json(), families_markdown() if markdown else families_text(), as_json)
+        return
     from rewrite_core import embedded_names, open_generator
     from rewrite_core.rules.examples import example_edits
 

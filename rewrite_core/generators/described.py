@@ -86,8 +86,8 @@ def build_stack(
                 expected="a name of its own for each step",
                 remedy="Rename it, and its tensors in model.safetensors.",
             )
-        network.add_module(name, _built(step, own, name, contents.name))
-    _require_used(tensors, network, contents.name)
+        network.add_module(name, _built(step, own, name, contents.weights))
+    _require_used(tensors, network, contents.weights)
     return SequentialGenerator(
         network,
         name=description.name,
@@ -111,15 +111,15 @@ def _built(step: Any, tensors: dict[str, Tensor], name: str, origin: str) -> nn.
     except (KeyError, ValueError, RuntimeError, IndexError, TypeError) as problem:
         missing = f"no tensor '{name}.{problem.args[0]}'" if isinstance(problem, KeyError) else str(problem)
         raise FileError(
-            found=f"{origin}/model.safetensors: {missing}",
+            found=f"{origin}: {missing}",
             expected=f"the tensors of step '{name}' ({step.op})",
-            remedy="Save model.json and model.safetensors from the same network.",
+            remedy="Save model.json and the tensors from the same network.",
         ) from None
     if isinstance(module, ConvolutionModule) and module.convolution.kernel != tuple(module.weight.shape[2:]):
         raise FileError(
-            found=f"{origin}/model.safetensors: '{name}.weight' with taps {list(module.weight.shape[2:])}",
+            found=f"{origin}: '{name}.weight' with taps {list(module.weight.shape[2:])}",
             expected=f"the kernel {list(module.convolution.kernel)} that model.json gives",
-            remedy="Save model.json and model.safetensors from the same network.",
+            remedy="Save model.json and the tensors from the same network.",
         )
     return module
 
@@ -130,7 +130,7 @@ def _require_used(tensors: Mapping[str, Tensor], network: nn.Module, origin: str
     left = [name for name in unused if not name.endswith(".num_batches_tracked")]  # a batch norm's counter
     if left:
         raise FileError(
-            found=f"{origin}/model.safetensors: {len(left)} of {len(tensors)} tensors, as '{left[0]}', used by no step",
+            found=f"{origin}: {len(left)} of {len(tensors)} tensors, as '{left[0]}', used by no step",
             expected="only the tensors of the steps in model.json",
             remedy="Add the missing steps to model.json, or leave those tensors out.",
         )

@@ -16,6 +16,7 @@ Spaces: ``w`` [D], near what the generator draws; ``w+`` [L, D], nearer to the p
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ SCALES, SMALLEST = (1, 2, 4, 8), 4
 """By what pictures are reduced for the loss, down to this many pixels."""
 LARGEST_PICTURE = 64 << 20
 """Bytes of a picture's file."""
+MOST_PIXELS = 50_000_000
+"""Of a picture: decoding takes some 14 bytes each, however small the file is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,20 +203,28 @@ def fitted(picture: Picture, size: tuple[int, int]) -> Picture:
     return result
 
 
-def read_picture(path: Path) -> Picture:
-    """A PNG, JPEG or WebP file as uint8 [H, W, 3], turned as its camera was held.
+def read_picture(source: Path | bytes, what: str = "") -> Picture:
+    """A PNG, JPEG or WebP file, or an upload, as uint8 [H, W, 3], turned as its camera was held.
 
     Raises:
-        FileError: if it is missing, damaged or too large.
+        FileError: if it is missing, damaged or too large; `what` names it, if not its path.
     """
-    require_size(path, what=str(path), limit_bytes=LARGEST_PICTURE)
+    what = what or str(source)
+    require_size(source, what=what, limit_bytes=LARGEST_PICTURE)
     try:
-        with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as image:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=["PNG", "JPEG", "WEBP"]) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise FileError(
+                    found=f"{what} has {image.width * image.height:,} pixels",
+                    expected=f"at most {MOST_PIXELS:,}",
+                    remedy="Make it smaller: it is brought to the model's size anyway.",
+                )
             result: NDArray[np.uint8] = np.array(ImageOps.exif_transpose(image).convert("RGB"))
             return result
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise FileError(
-            found=f"{path}, which is no picture or a damaged one",
+            found=f"{what}, which is no picture or a damaged one",
             expected="a PNG, JPEG or WebP file",
             remedy="Choose another file.",
         ) from None
