@@ -31,6 +31,7 @@ from rewrite_core.statistics import (
     gather,
     sweep,
 )
+from rewrite_core.statistics.sweep import MICRO_BATCHES
 
 __all__ = ["rows"]
 
@@ -170,9 +171,13 @@ def _features(channels: int, grid: int) -> list[Tensor]:
 
 
 def _fed(empty: S, batches: list[Tensor], labels: Tensor | None = None) -> S:
+    """Folded block by block, as a sweep does."""
     seen = empty
-    for index, keys in enumerate(batches):
-        seen = seen.update(Batch.of(keys, index * BATCH, labels))
+    for start in range(0, len(batches), MICRO_BATCHES):
+        block = empty
+        for index, keys in enumerate(batches[start : start + MICRO_BATCHES], start):
+            block = block.update(Batch.of(keys, index * BATCH, labels))
+        seen = seen.merge(block)
     return seen
 
 

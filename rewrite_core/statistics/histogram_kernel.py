@@ -55,5 +55,7 @@ def count(
                 for at in range(len(piece)):
                     row[np.uint32(bins[at])] += _ONE
         row[middle] = row[lanes:].sum()
-        counts[unit] = row[first_bin : first_bin + counts.shape[1]]
-        row[:] = 0
+        used = row[first_bin : first_bin + counts.shape[1]]  # all bins that the values of the layer span
+        counts[unit] = used
+        used[:] = 0
+        row[lanes:] = 0

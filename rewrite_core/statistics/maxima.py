@@ -75,8 +75,13 @@ class Maxima(Statistic):
     def top_seeds(self, k: int) -> Tensor:
         """The `k` top pictures of every unit, [C, k] int64 on the CPU."""
         maxima, seeds = self._seen()
-        order = maxima.T.contiguous().sort(dim=1, descending=True, stable=True).indices  # [C, N]
-        return seeds[order[:, :k].cpu()]
+        columns = maxima.T.contiguous()  # [C, N]
+        values, best = columns.topk(min(k, len(seeds)), 1)  # which of equal ones is left open
+        best = best.sort(1).values
+        best = best.gather(1, _descending(columns.gather(1, best)))  # [C, k]
+        tied = (columns >= values[:, -1:]).sum(1) > values.shape[1]  # units with equals beyond the k-th place
+        best[tied] = _descending(columns[tied])[:, : values.shape[1]]
+        return seeds[best.cpu()]
 
     def summary(self) -> Mapping[str, Any]:
         """Units, samples, and the range of the maxima."""
@@ -101,6 +106,11 @@ class Maxima(Statistic):
         assert self.maxima is not None, "no sample was seen"
         assert self.seeds is not None, "no sample was seen"
         return self.maxima, self.seeds
+
+
+def _descending(rows: Tensor) -> Tensor:
+    """The order of each row by value, of equals the first first."""
+    return rows.sort(dim=1, descending=True, stable=True).indices
 
 
 def _ascending(seeds: Tensor) -> bool:
