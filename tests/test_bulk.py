@@ -205,6 +205,18 @@ def test_an_array_that_does_not_fit_on_the_disk_is_refused_at_once(generator, tm
         huge.prepare()
 
 
+def test_arrays_that_could_not_be_made_are_no_obstacle_later(generator, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # bytes; the array has 99,968
+    try:
+        with pytest.raises(FileError, match=r"pictures\.npy cannot be written"):
+            write_samples(generator, SPEC, tmp_path, format="npy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert write_samples(generator, SPEC, tmp_path, format="npy").drawn == len(SPEC)
+
+
 def test_a_seed_may_not_be_named_twice(generator, tmp_path):
     with pytest.raises(RequestError, match="named twice"):
         write_samples(generator, LatentSpec((1, 2, 1)), tmp_path)
@@ -220,3 +232,17 @@ def test_progress_counts_up_to_all_of_them(generator, tmp_path):
     write_samples(generator, SPEC, tmp_path, progress=lambda done, total: seen.append((done, total)))
     assert seen == sorted(seen)
     assert seen[-1] == (130, 130)
+
+
+def test_a_link_at_the_name_of_a_temporary_file_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    write_samples(small_generator(), LatentSpec.of(range(2)), folder)
+    for path in folder.glob("seed*.png"):
+        path.unlink()
+        (folder / f".{path.name}.tmp").symlink_to(victim)
+    write_samples(small_generator(), LatentSpec.of(range(2)), folder)
+    assert victim.read_text() == "kept"
+    assert len(list(folder.glob("seed*.png"))) == 2

@@ -644,6 +644,15 @@ def test_weights_go_to_a_folder_that_is_not_the_model_itself(rule, model):
         assert "holds the model itself" in line
 
 
+def test_weights_replace_no_other_model_unless_forced(rule):
+    Path("other").mkdir()
+    Path("other/model.safetensors").write_bytes(b"mine")
+    assert "there already" in refused("apply", rule, "--weights", "other")
+    assert [path.name for path in Path("other").iterdir()] == ["model.safetensors"]
+    answer("apply", rule, "--weights", "other", "--force")
+    assert open_generator("other").layers.keys() == open_generator(ANIME).layers.keys()
+
+
 @pytest.mark.parametrize("options", [[], ["--model", ANIME]])
 def test_weights_never_replace_what_ships_with_palimpsest(rule, options):
     before = open_generator(ANIME).fingerprint

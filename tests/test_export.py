@@ -22,6 +22,7 @@ from rewrite_core.generators import (
     open_generator,
     open_source,
 )
+from rewrite_core.generators.checkpoint import embedded_folder
 from rewrite_core.generators.export import difference
 from rewrite_core.generators.nvidia_pickle import read_network
 from rewrite_core.rules.record import record_of
@@ -219,6 +220,19 @@ def test_files_are_written_into_a_folder_and_open_there(tmp_path: Path):
     spec = LatentSpec((3,))
     for form in ("own", "safetensors"):
         assert torch.equal(open_generator(tmp_path / form).sample(spec), view.sample(spec))
+
+
+def test_a_name_from_a_description_names_no_other_folder():
+    folder = embedded_folder("face32-dcgan")
+    told = json.loads((folder / "model.json").read_text()) | {"name": "../../up/C:\\there"}
+    contents: dict[str, Path | bytes] = {
+        "model.json": json.dumps(told).encode(),
+        "model.safetensors": folder / "model.safetensors",
+    }
+    view = open_source(Source("model", contents))
+    layer = next(iter(view.layers))
+    view = view.with_weights({layer: view.weight(layer) + 1})
+    assert next(iter(exported(view, "delta", {}))) == "up-C-there-edited-delta.safetensors"
 
 
 # A network pickle

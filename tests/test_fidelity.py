@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from dashboard.cli import main
 from dashboard.verified import with_other_noise
 from rewrite_core import LatentSpec, open_generator
-from rewrite_core.errors import FileError
+from rewrite_core.errors import FileError, RequestError
 from rewrite_core.generators import Generator, from_sequential, open_source
 from rewrite_core.generators.agreement import agreement
 from rewrite_core.generators.bulk import write_samples
@@ -22,6 +22,7 @@ from rewrite_core.generators.fidelity import facts, samples, weights
 from rewrite_core.generators.reference import read_reference
 from rewrite_core.pictures import to_uint8
 from tests.generators import changed, seeded, small_generator, small_stack, spec
+from tests.nvidia import random_stylegan2_ada
 from tests.test_cli import answer, refused
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -193,6 +194,12 @@ def test_channels_last_and_given_latents_are_understood(generator, tmp_path):
         ({"a": np.zeros((2, 3, 16, 16)), "z": np.zeros((2, 5))}, "latents of 5 numbers"),
         ({"a": np.zeros((2, 3, 8, 8))}, r"pictures \[3, 8, 8\]"),
         ({"a": np.full((2, 3, 16, 16), np.nan)}, "NaN"),
+        ({"a": np.zeros((2, 3, 16, 16)), "z": np.full((2, 8), np.nan)}, "'z': NaN"),
+        ({"a": np.zeros((2, 3, 16, 16)), "z": np.float32(1)}, r"'z': float32 \[\]"),
+        ({"a": np.zeros((2, 3, 16, 16)), "z": np.array(["x", "y"])}, "'z': <U1"),
+        ({"a": np.zeros((2, 3, 16, 16)), "seeds": np.zeros((2, 2), int)}, r"'seeds' int64 \[2, 2\]"),
+        ({"a": np.zeros((2, 3, 16, 16)), "seeds": np.array([0.5, 1])}, "'seeds' float64"),
+        ({"a": np.zeros((2, 3, 16, 16)), "c": np.full((2, 3), 0.5)}, r"'c' \[2, 3\]"),
     ],
 )
 def test_a_reference_that_does_not_fit_is_refused_in_one_line(generator, tmp_path, arrays, found):
@@ -262,3 +269,26 @@ def test_half_precision_draws_nearly_the_same_and_leaves_the_rest_alone(generato
     assert torch.equal(at.keys, same.keys)
     assert to_uint8(rough).shape == (8, 16, 16, 3)
     assert generator.precision == "float32"
+
+
+def test_arrays_that_are_large_only_together_are_not_unpacked(tmp_path, monkeypatch):
+    zeros = np.zeros((2, 3, 16, 16))
+    np.savez_compressed(tmp_path / "a.npz", a=zeros, b=zeros, c=zeros, d=zeros)
+    monkeypatch.setattr("rewrite_core.generators.reference.LARGEST_REFERENCE", 40_000)
+    with pytest.raises(FileError, match="bytes once unpacked"):
+        read_reference(tmp_path / "a.npz", array="a")
+
+
+def test_classes_that_come_with_the_pictures_are_theirs(tmp_path):
+    generator = random_stylegan2_ada(1, classes=3)
+    labels = [2, 2, 0, 1]
+    pictures = [
+        generator.pictures(generator.latents(LatentSpec((i,), label=label))) for i, label in enumerate(labels)
+    ]
+    np.savez(tmp_path / "a.npz", a=torch.cat(pictures).numpy(), c=np.eye(3, dtype="f4")[labels])
+    found = compared(generator, tmp_path / "a.npz")
+    assert (found.verdict, found.count) == ("same", 4)
+    with pytest.raises(FileError, match="of class 7"):
+        read_reference(tmp_path / "a.npz", like=LatentSpec((), label=7))
+    with pytest.raises(RequestError, match="class 2; expected no class"):
+        compared(random_stylegan2_ada(1), tmp_path / "a.npz")

@@ -149,12 +149,22 @@ def test_latents_of_another_generator_are_refused(stylegan, tmp_path):
     [
         ({"other": np.zeros(3)}, "expected one called w or z"),
         ({"w": np.full((1, 32), np.inf)}, "NaN or infinite"),
+        ({"w": np.full((1, 32), 1e300)}, "NaN or infinite"),
+        ({"w": np.array(["a"])}, "<U1"),
+        ({"w": np.ones((1, 32), complex)}, "complex128"),
     ],
 )
 def test_a_file_without_usable_latents_is_refused(stylegan, tmp_path, arrays, found):
     np.savez(tmp_path / "w.npz", **arrays)
     with pytest.raises(FileError, match=found):
         read_latents(tmp_path / "w.npz", stylegan)
+
+
+def test_a_class_named_for_a_w_is_refused(tmp_path):
+    generator = random_stylegan2_ada(1, classes=3)
+    np.save(tmp_path / "w.npy", np.zeros((1, generator.style_dim), "f4"))
+    with pytest.raises(RequestError, match="class 2 for latents w"):
+        read_latents(tmp_path / "w.npy", generator, like=LatentSpec((), label=2))
 
 
 # Projection

@@ -11,7 +11,7 @@ import click
 from dashboard.commands import options
 from dashboard.commands.console import report
 from dashboard.commands.opening import opened, under
-from dashboard.commands.output import Output, draw, make_folder, require_apart
+from dashboard.commands.output import Output, draw, make_folder, require_apart, require_free
 
 if TYPE_CHECKING:
     from dashboard.figures import Width
@@ -90,7 +90,7 @@ def apply(
         strips = {"before": generator, "after": view} if pairs else {"": view}
         files += draw(out, strips, LatentSpec(seeds, scheme, truncation, cutoff, label), width, quiet)
     if weights:
-        files += _save(view, loaded, weights, layout)
+        files += _save(view, loaded, weights, layout, force)
     answer = {
         "model": generator.name,
         "fingerprint": view.fingerprint,
@@ -101,12 +101,13 @@ def apply(
     report(answer, f"{', '.join(rule.name for rule in loaded)} on {generator.name}: {places}", as_json)
 
 
-def _save(view: Generator, rules: Sequence[Rule], folder: Path, layout: Form) -> list[str]:
+def _save(view: Generator, rules: Sequence[Rule], folder: Path, layout: Form, force: bool) -> list[str]:
     from rewrite_core.files import write_bytes
     from rewrite_core.generators import exported
     from rewrite_core.rules.record import record_of
 
     files = exported(view, layout, record_of(view, rules))  # before there is a folder for what cannot be
+    require_free([folder / name for name in files], force)
     make_folder(folder)
     for name, content in files.items():
         write_bytes(folder / name, content)

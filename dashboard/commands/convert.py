@@ -9,8 +9,7 @@ import click
 from dashboard.commands import options
 from dashboard.commands.console import report
 from dashboard.commands.opening import opened
-from dashboard.commands.output import require_apart, require_folder, require_place
-from rewrite_core.errors import FileError
+from dashboard.commands.output import require_apart, require_folder, require_free, require_place
 
 __all__ = ["convert"]
 
@@ -42,7 +41,7 @@ def convert(model: str, out: Path, draft: bool, force: bool, as_json: bool) -> N
     generator = opened(model)
     files = converted(generator, record_of(generator, ()), single=single)
     places = [out] if single else [out / name for name in files]
-    _require_free(places, force)
+    require_free(places, force)
     write_model(dict(zip(places, files.values(), strict=True)))
     require_same(generator, out)
     answer = {
@@ -63,17 +62,7 @@ def _draft(model: str, out: Path, force: bool, as_json: bool) -> None:
         raise click.UsageError("With --draft, OUT is a file that ends in .json, such as model.json.")
     require_place(out)
     require_apart(out, model)
-    _require_free([out], force)
+    require_free([out], force)
     text = draft_description(model)
     write_bytes(out, text.encode())
     report({"draft": text, "files": [str(out)]}, f"{out}: check it, and put it beside {model}", as_json)
-
-
-def _require_free(places: list[Path], force: bool) -> None:
-    there = [place for place in places if place.exists()]
-    if there and not force:
-        raise FileError(
-            found=f"{there[0]}, which is there already",
-            expected="a name that is free",
-            remedy="Choose another name, or replace it with --force.",
-        )

@@ -44,7 +44,11 @@ MOST = 1_000_000
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for scripts.")
 quiet = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
-force = click.option("--force", is_flag=True, help="Go on although it was made for another model.")
+force = click.option(
+    "--force",
+    is_flag=True,
+    help="Go on although it was made for another model, and replace files that are there.",
+)
 model = click.option(
     "--model", metavar="MODEL", help="Name of an embedded model, or path of a file or folder."
 )

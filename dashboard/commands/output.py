@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from dashboard.figures import Width
     from rewrite_core.generators import Generator, LatentSpec
 
-__all__ = ["Output", "draw", "make_folder", "require_apart", "require_folder", "require_place"]
+__all__ = [
+    "Output",
+    "draw",
+    "make_folder",
+    "require_apart",
+    "require_folder",
+    "require_free",
+    "require_place",
+]
 
 FIGURES = (".png", ".svg", ".pdf")
 MOST = 1024
@@ -75,6 +83,21 @@ def require_folder(path: Path) -> None:
             found=f"{there} is a file",
             expected="a folder, or a name that is free",
             remedy="Choose another name.",
+        )
+
+
+def require_free(places: Iterable[Path], force: bool) -> None:
+    """Refuse to write a model over files that are there, unless forced.
+
+    Raises:
+        FileError: naming the first.
+    """
+    there = [place for place in places if place.exists()]
+    if there and not force:
+        raise FileError(
+            found=f"{there[0]}, which is there already",
+            expected="a name that is free",
+            remedy="Choose another name, or replace it with --force.",
         )
 
 

@@ -106,12 +106,12 @@ def agreement(
 def _drawn(generator: Generator, reference: Reference, batch: int, progress: Progress | None) -> Tensor:
     """The generator's own pictures, through bytes where the reference's were."""
     parts = []
-    for place in range(0, len(reference.pictures), batch):
+    for place, count in reference.blocks(batch):
         with torch.no_grad():
-            drawn = generator.pictures(reference.latents(generator, place, batch)).cpu()
+            drawn = generator.pictures(reference.latents(generator, place, count)).cpu()
         parts.append(from_bytes(to_uint8(drawn)) if reference.bytes else drawn)
         if progress:
-            progress(min(place + batch, len(reference.pictures)), len(reference.pictures))
+            progress(place + count, len(reference.pictures))
     return torch.cat(parts)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import BinaryIO, ClassVar, Literal
 
 import numpy as np
 
@@ -137,7 +137,8 @@ class _PNGWriter(Writer):
     def encode(self, seed: int, picture: Picture) -> bytes:
         path = self.folder / _named(seed)
         with writing(path):
-            _temporary(path).write_bytes(encode_png(picture))
+            with _opened(path) as file:
+                file.write(encode_png(picture))
             _temporary(path).replace(path)
         return b""
 
@@ -175,7 +176,7 @@ class _TarWriter(Writer):
     def __init__(self, path: Path) -> None:
         self.path = path
         with writing(path):
-            self.file = _temporary(path).open("wb")
+            self.file = _opened(path)
             self.tar = tarfile.TarFile(fileobj=self.file, mode="w", format=tarfile.USTAR_FORMAT)
 
     def encode(self, seed: int, picture: Picture) -> bytes:
@@ -221,9 +222,14 @@ class NumpyArray(Format):
                 expected=f"room for {needed:,}",
                 remedy="Free some space, choose another place, or name fewer pictures.",
             )
-        for path, extent in zip(self._paths, (shape, shape[:1]), strict=True):
-            with writing(path):
-                np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=extent).flush()
+        try:
+            for path, extent in zip(self._paths, (shape, shape[:1]), strict=True):
+                with writing(path):
+                    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=extent).flush()
+        except FileError:  # what is left of it would be taken for another's pictures
+            for path in self._paths:
+                path.unlink(missing_ok=True)
+            raise
 
     def missing(self, part: Part) -> frozenset[int]:
         """What the second array says."""
@@ -326,3 +332,9 @@ def _named(seed: int) -> str:
 
 def _temporary(path: Path) -> Path:
     return path.parent / f".{path.name}.tmp"
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The temporary file of `path`, new: what an interrupted process left goes, and a link there is not followed."""
+    _temporary(path).unlink(missing_ok=True)
+    return _temporary(path).open("xb")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -57,7 +58,8 @@ def exported(generator: Generator, form: Form, record: Mapping[str, Any]) -> dic
     if form == "safetensors":
         files = generator.files()
     elif form == "delta":
-        files = {f"{generator.name}-delta.safetensors": to_safetensors_bytes(difference(generator), header)}
+        name = f"{_file_stem(generator)}-delta.safetensors"
+        files = {name: to_safetensors_bytes(difference(generator), header)}
     else:
         files = _own(generator, header)
     return files | {f"{RECORD}.json": json.dumps(record, indent=1).encode()}
@@ -79,10 +81,10 @@ def _own(generator: Generator, header: Mapping[str, str]) -> dict[str, bytes]:
     layout = generator.layout
     assert layout is not None, "own_layout() has refused"
     if layout.original is not None:
-        name = f"{generator.name}{layout.suffix}"
+        name = f"{_file_stem(generator)}{layout.suffix}"
         return {name: _in_place(layout.original, generator, tensors)}
     described = layout.description is not None
-    name = f"{'model' if described else generator.name}{layout.suffix}"
+    name = f"{'model' if described else _file_stem(generator)}{layout.suffix}"
     files = {"model.json": json.dumps(layout.description, indent=1).encode()} if described else {}
     if generator.assumed:  # what told its steps may be what the rules have changed
         files["model.json"] = generator.files()["model.json"]
@@ -94,6 +96,11 @@ def _own(generator: Generator, header: Mapping[str, str]) -> dict[str, bytes]:
     buffer = io.BytesIO()
     torch.save(tree, buffer)
     return files | {name: buffer.getvalue()}
+
+
+def _file_stem(generator: Generator) -> str:
+    """Its name as that of a file: a description of unknown origin gives it, and may mean another folder."""
+    return re.sub(r"[^\w. +()-]+", "-", generator.name).strip("-. ")[:100] or "model"
 
 
 def _in_place(original: Path, generator: Generator, tensors: Mapping[str, Tensor]) -> bytes:

@@ -311,17 +311,18 @@ class Generator(ABC):
         Raises:
             RequestError: `spec` names a class or a cutoff, and the generator has none.
         """
-        if isinstance(spec, Latents):
-            w = None if spec.w is None else spec.w.to(self.device)
-            return Latents(spec.z.to(self.device), spec.spec, w)
-        for name, value, known in (("class", spec.label, self.classes), ("cutoff", spec.cutoff, self.cuts)):
+        like = spec.spec if isinstance(spec, Latents) else spec
+        for name, value, known in (("class", like.label, self.classes), ("cutoff", like.cutoff, self.cuts)):
             if value is not None and not known:
                 raise RequestError(
                     found=f"{name} {value}",
                     expected=f"no {name}, since {self.name} knows none",
                     remedy=f"Leave the {name} out.",
                 )
-        return Latents(draw(spec, self.latent_dim, self.distribution).to(self.device), spec)
+        if isinstance(spec, Latents):
+            w = None if spec.w is None else spec.w.to(self.device)
+            return Latents(spec.z.to(self.device), like, w)
+        return Latents(draw(like, self.latent_dim, self.distribution).to(self.device), like)
 
     def keys(self, latents: Latents, layer: str) -> LayerInput:
         """The batch stopped at `layer`."""

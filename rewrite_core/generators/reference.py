@@ -3,7 +3,8 @@
 A reference is pictures with the latents they were made from:
 
 * ``.npz``: an array of pictures, and one of latents called ``z`` [N, D] or of ``seeds`` [N]; without either, picture i
-  is seed i. Pictures are float [N, 3, H, W] in [-1, 1] or uint8 [N, H, W, 3].
+  is seed i. Pictures are float [N, 3, H, W] in [-1, 1] or uint8 [N, H, W, 3]. ``c`` [N, classes], one-hot, gives their
+  classes; a width of 0 is that of a model without any.
 * ``.npy``: the pictures alone.
 * a folder of ``seed0000042.png`` files; a ``sample.json`` in it gives scheme and truncation.
 
@@ -32,11 +33,11 @@ from rewrite_core.generators.bulk_manifest import MANIFEST, Manifest
 from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.latents import Latents, LatentSpec
 
-__all__ = ["Reference", "from_bytes", "read_arrays", "read_reference", "unfit"]
+__all__ = ["Reference", "as_tensor", "from_bytes", "read_arrays", "read_reference", "unfit"]
 
 LARGEST_REFERENCE = 1 << 30
 """Bytes of pictures in a reference."""
-LATENTS = ("z", "seeds")
+LATENTS = ("z", "seeds", "c")
 PLAIN = LatentSpec(())
 """Truncation 1, and each picture of its own class."""
 
@@ -47,6 +48,7 @@ class Reference:
 
     Attributes:
         bytes: whether they were bytes once, so that a difference below 1/255 cannot be seen.
+        classes: of each picture, where the file says so.
     """
 
     name: str
@@ -54,13 +56,26 @@ class Reference:
     spec: LatentSpec
     bytes: bool
     z: Tensor | None = None
+    classes: tuple[int, ...] | None = None
 
     def latents(self, generator: Generator, place: int, count: int) -> Latents:
-        """Those of `count` pictures from `place`, on the generator's device."""
-        spec = replace(self.spec, seeds=self.spec.seeds[place : place + count])
+        """Those of `count` pictures from `place`, which are of one class, on the generator's device."""
+        label = self.classes[place] if self.classes else self.spec.label
+        spec = replace(self.spec, seeds=self.spec.seeds[place : place + count], label=label)
         if self.z is None:
             return generator.latents(spec)
-        return Latents(self.z[place : place + count].to(generator.device), spec)
+        return generator.latents(Latents(self.z[place : place + count], spec))
+
+    def blocks(self, size: int) -> Iterator[tuple[int, int]]:
+        """Place and count of pictures in their order, at most `size` and of one class at a time."""
+        place, total = 0, len(self.pictures)
+        while place < total:
+            end = min(place + size, total)
+            if self.classes:
+                label = self.classes[place]
+                end = next((at for at in range(place, end) if self.classes[at] != label), end)
+            yield place, end - place
+            place = end
 
 
 def read_reference(path: Path, *, array: str = "", like: LatentSpec = PLAIN) -> Reference:
@@ -79,14 +94,33 @@ def read_reference(path: Path, *, array: str = "", like: LatentSpec = PLAIN) -> 
         raise unfit(str(path), f"no array '{name}'", f"one of {', '.join(sorted(arrays))}")
     pictures, were_bytes = _pictures(arrays[name], f"{path}: '{name}'")
     seeds = arrays.get("seeds", np.arange(len(pictures)))
-    z = arrays.get("z")
-    if len(seeds) != len(pictures) or (z is not None and len(z) != len(pictures)):
+    if seeds.ndim != 1 or seeds.dtype.kind not in "iu":
+        raise unfit(str(path), f"'seeds' {seeds.dtype} {list(seeds.shape)}", "whole numbers [N]")
+    given = as_tensor(arrays["z"], f"{path}: 'z'").flatten(1) if "z" in arrays else None  # [N, D]
+    if len(seeds) != len(pictures) or (given is not None and len(given) != len(pictures)):
         raise unfit(
-            str(path), f"{len(pictures)} pictures of {len(seeds if z is None else z)} latents", "one each"
+            str(path),
+            f"{len(pictures)} pictures of {len(seeds if given is None else given)} latents",
+            "one each",
         )
     spec = replace(like, seeds=tuple(map(int, seeds.tolist())))
-    given = None if z is None else torch.from_numpy(z.astype(np.float32)).flatten(1)  # [N, D]
-    return Reference(path.name, pictures, spec, were_bytes, given)
+    classes = _classes(arrays["c"], len(pictures), str(path)) if "c" in arrays and arrays["c"].size else None
+    if classes and like.label not in (None, *classes):
+        raise unfit(str(path), f"pictures of the classes {sorted(set(classes))}", f"of class {like.label}")
+    return Reference(path.name, pictures, spec, were_bytes, given, classes)
+
+
+def _classes(array: NDArray[np.generic], count: int, what: str) -> tuple[int, ...]:
+    """The class of each picture from one-hot rows [N, classes]."""
+    rows = as_tensor(array, f"{what}: 'c'")
+    if (
+        rows.ndim != 2
+        or len(rows) != count
+        or not ((rows == 0) | (rows == 1)).all()
+        or (rows.sum(1) != 1).any()
+    ):
+        raise unfit(what, f"'c' {list(rows.shape)}", f"a class for each picture, one-hot [{count}, classes]")
+    return tuple(rows.argmax(1).tolist())
 
 
 Wanted = Callable[[str, tuple[int, ...], "np.dtype[np.generic]"], bool]
@@ -120,16 +154,20 @@ def read_arrays(path: Path, wanted: Wanted) -> dict[str, NDArray[np.generic]]:
 
 
 def _unpacked(archive: zipfile.ZipFile, wanted: Wanted) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    """Arrays of an ``.npz``, whose sizes are looked at before they are unpacked."""
+    """Arrays of an ``.npz``, whose sizes are looked at before any is unpacked."""
+    chosen = []
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
-        if info.file_size > LARGEST_REFERENCE:
-            raise ValueError(f"'{name}' has {info.file_size:,} bytes")
         with archive.open(info) as member:
             shape, kind = _header(member)
         if wanted(name, shape, kind):
-            with archive.open(info) as member:
-                yield name, np.lib.format.read_array(member, allow_pickle=False)
+            chosen.append((name, info))
+    size = sum(info.file_size for _, info in chosen)
+    if size > LARGEST_REFERENCE:
+        raise ValueError(f"{size:,} bytes once unpacked")
+    for name, info in chosen:
+        with archive.open(info) as member:
+            yield name, np.lib.format.read_array(member, allow_pickle=False)
 
 
 def _wanted(name: str, shape: tuple[int, ...], kind: np.dtype[np.generic]) -> bool:
@@ -145,8 +183,23 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     return shape, kind
 
 
+def as_tensor(array: NDArray[np.generic], what: str) -> Tensor:
+    """Latents [N, …] as float32.
+
+    Raises:
+        FileError: if they are no finite numbers.
+    """
+    if array.ndim == 0 or array.dtype.kind not in "fiu":
+        raise unfit(what, f"{array.dtype} {list(array.shape)}", "numbers [N, D]")
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused
+        tensor = torch.from_numpy(array.astype(np.float32))
+    if not torch.isfinite(tensor).all():
+        raise unfit(what, "NaN or infinite numbers", "finite ones")
+    return tensor
+
+
 def _only(arrays: Mapping[str, NDArray[np.generic]], path: Path) -> str:
-    count = next((len(arrays[name]) for name in LATENTS if name in arrays), None)
+    count = next((len(arrays[name]) for name in LATENTS if name in arrays and arrays[name].ndim), None)
     names = sorted(
         name for name, array in arrays.items() if name not in LATENTS and count in (None, len(array))
     )

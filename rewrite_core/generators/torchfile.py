@@ -20,6 +20,7 @@ import pickle
 import pickletools
 import re
 import threading
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,7 +84,8 @@ def _loaded(source: Path | bytes, what: str, mapped: bool) -> Any:
         _require_small_tuples(file, zipped, what)
         file.seek(0)
         mapped &= zipped
-        with _loading, torch.serialization.safe_globals(_HARMLESS):
+        with _loading, torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of another pickle protocol: what it cannot read, it refuses
             return torch.load(
                 str(source) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped
             )

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from rewrite_core.errors import FileError, ModelMismatch, RequestError
 from rewrite_core.files import read_safetensors, require_finite, write_safetensors
 from rewrite_core.generators.generator import Generator
 from rewrite_core.generators.latents import Latents, LatentSpec
-from rewrite_core.generators.reference import read_arrays
+from rewrite_core.generators.reference import as_tensor, read_arrays
 
 __all__ = ["given", "mixed", "read_latents", "write_latents"]
 
@@ -88,7 +87,7 @@ def read_latents(
     Raises:
         FileError: if it is damaged, or holds no latents.
         ModelMismatch: if it is for another generator.
-        RequestError: if the latents do not fit.
+        RequestError: if the latents do not fit, or `like` names a class for a w, which is of one already.
     """
     arrays, metadata = _arrays(path)
     name = next((name for name in NAMES if name in arrays), None)
@@ -107,6 +106,12 @@ def read_latents(
             remedy="Open the other model, or go on with --force.",
         )
     kind = "z" if name == "z" or (name in ("latents", "array") and not generator.styles) else "w"
+    if kind == "w" and like.label is not None:
+        raise RequestError(
+            found=f"class {like.label} for latents w",
+            expected="no class, since a w is what a latent z and its class became",
+            remedy="Leave the class out.",
+        )
     return given(generator, arrays[name], kind, like=like)
 
 
@@ -120,5 +125,5 @@ def _arrays(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, str]]:
     if path.suffix.lower() == ".safetensors":
         tensors, metadata = read_safetensors(path, what=str(path), limit_bytes=LARGEST_FILE)
         return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}, metadata
-    arrays = read_arrays(path, lambda name, shape, kind: name in NAMES and kind.kind == "f")
-    return {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays.items()}, {}
+    arrays = read_arrays(path, lambda name, shape, kind: name in NAMES)
+    return {name: as_tensor(array, f"{path}: '{name}'") for name, array in arrays.items()}, {}
