@@ -292,3 +292,9 @@ def test_classes_that_come_with_the_pictures_are_theirs(tmp_path):
         read_reference(tmp_path / "a.npz", like=LatentSpec((), label=7))
     with pytest.raises(RequestError, match="class 2; expected no class"):
         compared(random_stylegan2_ada(1), tmp_path / "a.npz")
+
+
+def test_how_to_draw_means_nothing_without_pictures_to_compare_with():
+    done = CliRunner().invoke(main, ["verify", "--truncation", "0.5"])
+    assert done.exit_code == 2
+    assert "--against" in done.stderr

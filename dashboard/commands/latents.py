@@ -9,7 +9,7 @@ import click
 
 from dashboard.commands.console import progress
 from dashboard.commands.opening import excuse
-from dashboard.commands.output import MOST, Output, make_folder
+from dashboard.commands.output import MOST, Output, make_folder, require_free
 from dashboard.ranges import parse_ranges
 from rewrite_core.errors import ModelMismatch, RequestError
 
@@ -52,7 +52,7 @@ def draw_latents(
         assert mix, "a file or a mixture"
         numbers = list(range(generator.styles + 1)) if crossover is None else [crossover]
         latents = mixed(generator, *mix, numbers, like=like)
-    files = _drawn(generator, latents, numbers, out, width, quiet)
+    files = _drawn(generator, latents, numbers, out, width, force, quiet)
     return {"latents": str(file) if file else None, "mix": mix, "pictures": numbers, "files": files}
 
 
@@ -67,7 +67,13 @@ def _read(file: Path, generator: Generator, like: LatentSpec, force: bool) -> La
 
 
 def _drawn(
-    generator: Generator, latents: Latents, numbers: list[int], out: Output, width: Width, quiet: bool
+    generator: Generator,
+    latents: Latents,
+    numbers: list[int],
+    out: Output,
+    width: Width,
+    force: bool,
+    quiet: bool,
 ) -> list[str]:
     """The files with the pictures, a figure or one each."""
     from rewrite_core.files import write_bytes
@@ -77,6 +83,9 @@ def _drawn(
         raise RequestError(
             found=f"{len(latents):,} latents", expected=f"at most {MOST:,}", remedy="Name fewer."
         )
+    paths = [out.path / f"latent{number:05d}.png" for number in numbers]
+    if not out.figure:
+        require_free(paths, force)
     with progress("Drawing", quiet) as advance:
         pictures = generator.draw(latents, advance)
     if out.figure:
@@ -84,8 +93,7 @@ def _drawn(
 
         save_figure(grid_figure(pictures, numbers, width=width), out.path)
         return [str(out.path)]
-    folder = make_folder(out.path)
-    paths = [folder / f"latent{number:05d}.png" for number in numbers]
+    make_folder(out.path)
     for path, picture in zip(paths, pictures, strict=True):
         write_bytes(path, encode_png(picture))
     return list(map(str, paths))

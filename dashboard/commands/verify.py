@@ -62,6 +62,10 @@ def verify(
     """
     from rewrite_core import LatentSpec
 
+    if against is None and (truncation, cutoff, label, batch) != (1.0, None, None, None):
+        raise click.UsageError(
+            "--truncation, --cutoff, --class and --batch say how to draw what --against compares."
+        )
     like = LatentSpec((), "seed", truncation, cutoff, label)
     generator = opened(model)
     if half:
