@@ -36,7 +36,7 @@ def fidelity(session: Session) -> None:
         column_config={"property": st.column_config.Column(width=96)},
     )
     _findings(found)
-    with st.popover("Compare with given pictures", icon=":material/compare:", key="compare"):
+    with st.expander("Compare with given pictures", icon=":material/compare:", key="compare"):
         _comparison(session, generator)
 
 
