@@ -137,7 +137,7 @@ def architecture(generator: Generator) -> None:
         }
         for layer in layer_rows(generator)
     ]
-    widths = {"layer": 76, "kind": 88, "units": 88, "grid": 62, "kernel": 54, "rewritable": 74}
+    widths = {"layer": 76, "kind": 88, "units": 84, "grid": 62, "kernel": 54, "rewritable": 88}
     columns = {name: st.column_config.Column(width=width) for name, width in widths.items()}
     st.dataframe(pd.DataFrame(rows), hide_index=True, key="layers", column_config=columns)
     st.caption(f"Fingerprint {generator.fingerprint[:16]}…")
