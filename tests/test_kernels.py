@@ -43,3 +43,26 @@ def test_what_goes_wrong_in_a_thread_is_raised():
 
     with pytest.raises(ValueError, match="16"):
         spread(work, 64)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_a_disk_too_full_to_keep_compiled_code_does_not_stop_the_work():
+    refused: list[int] = []
+    done: list[tuple[int, int]] = []
+
+    def work(first: int, end: int) -> None:
+        if not refused:
+            refused.append(first)
+            raise OSError(28, "No space left on device")
+        done.append((first, end))
+
+    spread(work, 8)
+    assert sorted(done) == [(0, 2), (2, 4), (4, 6), (6, 8)]
+
+
+def test_an_error_that_stays_is_raised():
+    def work(_first: int, _end: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        spread(work, 8)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from types import ModuleType
 
@@ -37,20 +37,23 @@ def spread(work: Callable[[int, int], None], count: int) -> None:
     threads = torch.get_num_threads()
     ranges = max(1, min(threads, count))
     edges = [count * part // ranges for part in range(ranges + 1)]
-    _compile(work)
     if ranges == 1:
-        work(0, count)
+        _run(work, 0, count)
         return
-    for _ in _pool(threads).map(work, edges[:-1], edges[1:]):
+    for _ in _pool(threads).map(partial(_run, work), edges[:-1], edges[1:]):
         pass
 
 
-def _compile(work: Callable[[int, int], None]) -> None:
-    """Let numba compile `work` on an empty range; a full disk, where it cannot keep the code, is no reason to stop."""
+def _run(work: Callable[[int, int], None], first: int, end: int) -> None:
+    """Call ``work(first, end)``; a full disk, where numba cannot keep what it has compiled, is no reason to stop.
+
+    That fails before anything is counted, once for each compiled function, which is in memory afterwards.
+    """
     for _ in range(FUNCTIONS):
         with suppress(OSError):
-            work(0, 0)
+            work(first, end)
             return
+    work(first, end)
 
 
 @lru_cache(maxsize=1)
