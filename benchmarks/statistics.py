@@ -19,12 +19,13 @@ from torch import Tensor
 from benchmarks.published_statistics import LabelLoop, Sketch, TopBuffer
 from benchmarks.row import Row
 from benchmarks.stylegan2 import random_stylegan2
-from rewrite_core.generators import Generator, Latents, LatentSpec, open_generator
+from rewrite_core.generators import Generator, LatentSpec, open_generator
 from rewrite_core.statistics import (
     Batch,
     Histogram,
     Intersection,
     Maxima,
+    Scene,
     SecondMoment,
     Statistic,
     Store,
@@ -112,6 +113,8 @@ def _intersection() -> Iterable[Row]:
 class _Labels:
     """Fixed labels, whatever the pictures."""
 
+    layers = ()
+
     def __init__(self, masks: Tensor) -> None:
         self.masks = masks
 
@@ -124,9 +127,9 @@ class _Labels:
         """Never stored."""
         return {"labels": "synthetic"}
 
-    def __call__(self, pictures: Tensor, latents: Latents) -> Tensor:
+    def __call__(self, scene: Scene) -> Tensor:
         """The same for all."""
-        return self.masks[: len(pictures)]
+        return self.masks[: len(scene.pictures)]
 
 
 def _embedded_sweep() -> Iterable[Row]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rewrite_core.generators import Latents
+from rewrite_core.statistics import Scene
 
 __all__ = ["Bright", "Counted", "Tints"]
 
@@ -20,6 +20,7 @@ class Bright:
     """Where a picture is brighter than each of some levels in [-1, 1]: bool, and each label holds the next."""
 
     levels: tuple[float, ...] = (-0.2, -0.1)
+    layers: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -28,9 +29,9 @@ class Bright:
     def identity(self) -> Mapping[str, Any]:
         return {"labeller": "bright", "levels": list(self.levels)}
 
-    def __call__(self, pictures: Tensor, latents: Latents) -> Tensor:
-        levels = torch.tensor(self.levels, device=pictures.device)
-        return pictures.mean(1, keepdim=True) > levels[:, None, None]  # [N, L, R, R]
+    def __call__(self, scene: Scene) -> Tensor:
+        levels = torch.tensor(self.levels, device=scene.pictures.device)
+        return scene.pictures.mean(1, keepdim=True) > levels[:, None, None]  # [N, L, R, R]
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,15 @@ class Tints:
 
     grid: tuple[int, int] = (5, 7)
     names: tuple[str, ...] = ("red", "green", "blue")
+    layers: tuple[str, ...] = ()
 
     def identity(self) -> Mapping[str, Any]:
         return {"labeller": "tints", "grid": list(self.grid)}
 
-    def __call__(self, pictures: Tensor, latents: Latents) -> Tensor:
-        return functional.adaptive_avg_pool2d((pictures + 1) / 2, self.grid).clamp(0, 1)  # [N, 3, *grid]
+    def __call__(self, scene: Scene) -> Tensor:
+        return functional.adaptive_avg_pool2d((scene.pictures + 1) / 2, self.grid).clamp(
+            0, 1
+        )  # [N, 3, *grid]
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Counted:
     labeller: Bright | Tints
     pictures: list[Tensor] = field(default_factory=list)
     seeds: list[tuple[int, ...]] = field(default_factory=list)
+    layers: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,7 +67,7 @@ class Counted:
     def identity(self) -> Mapping[str, Any]:
         return self.labeller.identity()
 
-    def __call__(self, pictures: Tensor, latents: Latents) -> Tensor:
-        self.pictures.append(pictures.clone())
-        self.seeds.append(latents.spec.seeds)
-        return self.labeller(pictures, latents)
+    def __call__(self, scene: Scene) -> Tensor:
+        self.pictures.append(scene.pictures.clone())
+        self.seeds.append(scene.latents.spec.seeds)
+        return self.labeller(scene)

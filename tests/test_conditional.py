@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator
-from rewrite_core.statistics import Batch, SecondMoment, Store, fetch, key_of
+from rewrite_core.statistics import Batch, Scene, SecondMoment, Store, fetch, key_of
 from rewrite_core.statistics.conditional import LARGEST, Conditional
 from rewrite_core.statistics.cross_covariance import CrossCovariance
 from rewrite_core.statistics.intersection import Intersection
@@ -181,7 +181,7 @@ def test_a_pass_sums_where_the_pictures_show_the_label(generator: Generator, tmp
         keys = generator.keys(latents, PLAIN).keys
         pictures = generator.pictures(latents)
     torch.testing.assert_close(torch.cat(labeller.pictures), pictures, rtol=0, atol=1e-5)
-    labels = Bright()(torch.cat(labeller.pictures), latents)
+    labels = Bright()(Scene(torch.cat(labeller.pictures), latents))
     for label in (0, 1):
         weight, mean, second = direct(Batch.of(keys, labels=labels), label)
         assert weight > 0
@@ -199,7 +199,7 @@ def test_labels_are_laid_over_the_part_of_a_map_that_is_in_the_picture():
     margin, labeller = layer.key_margin, Tints()
     (found,) = sweep(generator, spec(6), {name: [Conditional(labeller)]})[name]
     at = generator.keys(generator.latents(spec(6)), name)
-    labels = labeller(generator.render(at, generator.values(at)), at.latents)
+    labels = labeller(Scene(generator.render(at, generator.values(at)), at.latents))
     inside = at.keys[..., margin:-margin, margin:-margin]
     _, mean, second = direct(Batch.of(inside, labels=labels), 0)
     assert isinstance(found, Conditional)
@@ -217,7 +217,7 @@ def test_units_are_counted_in_the_picture_alone_and_layers_compared_there():
     counted, together = sweep(generator, spec(5), {names[0]: wanted})[names[0]]
     stopped = generator.inputs(generator.latents(spec(5)), names)
     at = stopped[names[1]]
-    labels = labeller(generator.render(at, generator.values(at)), at.latents)
+    labels = labeller(Scene(generator.render(at, generator.values(at)), at.latents))
     keys = one.inside(stopped[names[0]].keys)
     expected = wanted[0].update(Batch(keys, spec(5).seeds, labels))
     assert same(counted.state(), expected.state())

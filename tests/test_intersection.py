@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator, open_generator
-from rewrite_core.statistics import Batch, SecondMoment, Statistic, Store, gather, key_of, sweep
+from rewrite_core.statistics import Batch, Scene, SecondMoment, Statistic, Store, gather, key_of, sweep
 from rewrite_core.statistics.intersection import DETECTED, Intersection
 from rewrite_core.statistics.kernels import kernel
 from rewrite_core.statistics.key import name_of
@@ -349,7 +349,7 @@ def of_generator(generator: Generator, layer: str, labeller: Bright | Tints, cou
     parts = [generator.latents(block) for block in spec(count).blocks(generator.micro_batch)]
     keys = torch.cat([generator.keys(latents, layer).keys for latents in parts])
     with torch.no_grad():
-        labels = torch.cat([labeller(generator.pictures(latents), latents) for latents in parts])
+        labels = torch.cat([labeller(Scene(generator.pictures(latents), latents)) for latents in parts])
     return Batch.of(keys, labels=labels)
 
 

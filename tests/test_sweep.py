@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from rewrite_core.errors import Cancelled, LayerError, PalimpsestError
 from rewrite_core.generators import Generator, open_generator
-from rewrite_core.statistics import SecondMoment, sweep
+from rewrite_core.statistics import Scene, SecondMoment, Statistic, sweep
 from rewrite_core.statistics.sweep import MICRO_BATCHES, blocks_of, see
 from tests.generators import DOWN, PLAIN, UP, small_generator, spec
 from tests.labellers import Bright
@@ -72,7 +75,7 @@ def test_labels_are_of_the_pictures_that_the_generator_draws(which: str):
     layer = next(iter(generator.layers))
     found = the_roll(sweep(generator, spec(25), {layer: [Roll(labels=Bright())]})[layer][0])
     latents = generator.latents(spec(25))
-    expected = Bright()(generator.pictures(latents), latents).float().sum((2, 3))
+    expected = Bright()(Scene(generator.pictures(latents), latents)).float().sum((2, 3))
     assert found.sums is not None
     assert (found.sums - expected).abs().max() <= 1  # a pixel on the edge of a level may fall either way
 
@@ -156,3 +159,26 @@ def test_large_finite_keys_are_not_refused():
     assert not keys.sum((0, 2, 3)).isfinite().all(), "but their sum overflows float32"
     found = the_roll(sweep(generator, spec(25), {DOWN: [Roll()]})[DOWN][0])
     assert found.seeds.tolist() == list(range(25))  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class Lit:
+    """Where the first unit of a layer is on, seen in the layer itself."""
+
+    layers: tuple[str, ...]
+    names: tuple[str, ...] = ("lit",)
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"labeller": "lit", "layers": list(self.layers)}
+
+    def __call__(self, scene: Scene) -> Tensor:
+        assert set(scene.maps) == set(self.layers)
+        return scene.maps[self.layers[0]][:, :1] > 0
+
+
+def test_a_labeller_is_shown_the_layers_it_reads_and_no_others():
+    generator, latents = small_generator(), small_generator().latents(spec(25))
+    wanted: dict[str, list[Statistic]] = {UP: [SecondMoment()], PLAIN: [Roll(labels=Lit((DOWN,)))]}
+    found = the_roll(sweep(generator, spec(25), wanted)[PLAIN][0])
+    lit = generator.keys(latents, DOWN).keys[:, :1] > 0
+    torch.testing.assert_close(found.sums, lit.float().sum((2, 3)))

@@ -13,7 +13,7 @@ from rewrite_core.statistics.maxima import Maxima
 from rewrite_core.statistics.reservoir import Reservoir
 from rewrite_core.statistics.second_moment import SecondMoment
 from rewrite_core.statistics.service import Service
-from rewrite_core.statistics.statistic import Batch, Labeller, Needs, Statistic
+from rewrite_core.statistics.statistic import Batch, Labeller, Needs, Scene, Statistic
 from rewrite_core.statistics.store import Store, default_store
 from rewrite_core.statistics.sweep import sweep
 
@@ -29,6 +29,7 @@ __all__ = [
     "Maxima",
     "Needs",
     "Reservoir",
+    "Scene",
     "SecondMoment",
     "Service",
     "Statistic",

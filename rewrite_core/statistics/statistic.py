@@ -14,14 +14,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor
 
 from rewrite_core.generators import Latents
 
-__all__ = ["Batch", "Labeller", "Needs", "Statistic"]
+__all__ = ["Batch", "Labeller", "Needs", "Scene", "Statistic"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A micro-batch as a labeller sees it.
+
+    Attributes:
+        pictures: [N, 3, R, R] in [-1, 1].
+        latents: what they were drawn from; their spec's seeds name the pictures.
+        maps: keys [N, C, h, w] of each layer that the labeller reads, without a layer's margins.
+    """
+
+    pictures: Tensor
+    latents: Latents
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Labeller(Protocol):
@@ -32,12 +47,17 @@ class Labeller(Protocol):
         """What the L labels are called."""
         ...
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers whose keys it reads; none, if it sees pictures alone."""
+        ...
+
     def identity(self) -> Mapping[str, Any]:
         """Everything that its labels depend on beside the picture, as JSON values; part of the cache key."""
         ...
 
-    def __call__(self, pictures: Tensor, latents: Latents) -> Tensor:
-        """Pictures [N, 3, R, R] in [-1, 1] → labels [N, L, H, W], bool or float in [0, 1], on the same device."""
+    def __call__(self, scene: Scene) -> Tensor:
+        """Labels [N, L, H, W] of the scene's pictures, bool or float in [0, 1], on the same device."""
         ...
 
 

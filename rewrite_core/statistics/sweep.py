@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rewrite_core.errors import PalimpsestError
 from rewrite_core.generators import Generator, LatentSpec, LayerInput, Progress
-from rewrite_core.statistics.statistic import Batch, Labeller, Statistic
+from rewrite_core.statistics.statistic import Batch, Labeller, Scene, Statistic
 
 __all__ = ["MICRO_BATCHES", "Answers", "Wanted", "blocks_of", "see", "sweep"]
 
@@ -73,8 +73,9 @@ def see(
     """
     needs = [empty.needs() for statistics in wanted.values() for empty in statistics]
     asked = [layer for layer, statistics in wanted.items() if statistics]
-    layers = [*dict.fromkeys([*asked, *(need.beside for need in needs if need.beside)])]
     labellers = {id(need.labeller): need.labeller for need in needs if need.labeller is not None}
+    read = [layer for labeller in labellers.values() for layer in labeller.layers]
+    layers = [*dict.fromkeys([*asked, *(need.beside for need in needs if need.beside), *read])]
     for layer in {*wanted, *layers}:
         generator.layer(layer)
     seen: Answers = {layer: list(statistics) for layer, statistics in wanted.items()}
@@ -138,7 +139,12 @@ def _labelled(
     last = max(stopped, key=list(generator.layers).index)
     at = stopped[last]
     pictures = generator.render(at, generator.values(at))  # [N, 3, R, R]
-    return {number: labeller(pictures, at.latents) for number, labeller in labellers.items()}
+
+    def scene(labeller: Labeller) -> Scene:
+        maps = {layer: generator.layer(layer).inside(stopped[layer].keys) for layer in labeller.layers}
+        return Scene(pictures, at.latents, maps)
+
+    return {number: labeller(scene(labeller)) for number, labeller in labellers.items()}
 
 
 def _refuse(generator: Generator, block: LatentSpec, layer: str) -> None:
