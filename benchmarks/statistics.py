@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from benchmarks.published_statistics import LabelLoop, Sketch, TopBuffer
 from benchmarks.row import Row
 from benchmarks.stylegan2 import random_stylegan2
 from rewrite_core.generators import Generator, LatentSpec, open_generator
+from rewrite_core.generators.lanes import Lanes, beside
 from rewrite_core.statistics import (
     Batch,
     Histogram,
@@ -30,9 +32,8 @@ from rewrite_core.statistics import (
     Statistic,
     Store,
     gather,
-    sweep,
 )
-from rewrite_core.statistics.sweep import MICRO_BATCHES
+from rewrite_core.statistics.sweep import MICRO_BATCHES, Wanted, blocks_of
 
 __all__ = ["rows"]
 
@@ -64,7 +65,8 @@ def _second_moment() -> Iterable[Row]:
         batches = _features(channels, grid)
         ours = _best(_fed, SecondMoment(), batches)
         wide = torch.randn(channels, BATCH * grid * grid)
-        other = len(batches) * _best(torch.mm, wide, wide.T)  # the same multiplications, one product a batch
+        together = len(batches) * _best(torch.mm, wide, wide.T)  # the same multiplications, one product a batch
+        other = min(together, _best(_product, wide, len(batches)))
         yield _row(f"second moment, {channels} × {grid}² [s], against the GEMM", ours, other, 0.8)
 
 
@@ -89,8 +91,8 @@ def _quantiles() -> Iterable[Row]:
 def _top_pictures() -> Iterable[Row]:
     for channels, grid in GRIDS:
         batches = _features(channels, grid)
-        ours = _best(_topped, batches)
-        other = _best(_buffered, batches)
+        ours = _best(_topped, batches, runs=9)
+        other = _best(_buffered, batches, runs=9)
         yield _row(f"top 100 pictures, {channels} × {grid}² [s], against a buffer", ours, other, 3)
 
 
@@ -138,29 +140,46 @@ def _embedded_sweep() -> Iterable[Row]:
         layer: [SecondMoment(), Histogram(), Maxima()] for layer in generator.layers
     }
 
-    def asked() -> None:
+    def asked(wanted: Wanted = wanted) -> None:
         with tempfile.TemporaryDirectory() as folder:
             gather(generator, spec, wanted, store=Store(Path(folder)))
 
-    ours, other = _alternating(asked, lambda: generator.sample(spec))
+    ours, other = _alternating(asked, lambda: _drawn(generator, spec))
     yield _at_most("anime64, 3 statistics of all layers [s], against drawing", ours, other, 1.25)
-    apart = sum(_best(sweep, generator, spec, {layer: wanted[layer]}, runs=1) for layer in wanted)
+    apart = sum(_best(asked, {layer: wanted[layer]}, runs=1) for layer in wanted)
     yield _row("anime64, one sweep [s], against one for each layer", ours, apart, 1)
 
 
 def _large_sweep() -> Iterable[Row]:
-    generator, spec = random_stylegan2(256), LatentSpec.of(range(2 * 25))
-    layer = "layer8"
-    ours, other = _alternating(
-        lambda: sweep(generator, spec, {layer: [SecondMoment()]}), lambda: _bare(generator, spec, layer), 3
-    )
+    generator, layer = random_stylegan2(256), "layer8"
+    spec = LatentSpec.of(range(4 * MICRO_BATCHES * generator.micro_batch))
+
+    def asked() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            gather(generator, spec, {layer: [SecondMoment()]}, store=Store(Path(folder)))
+
+    ours, other = _alternating(asked, lambda: _bare(generator, spec, layer), 3)
     yield _at_most("StyleGAN2-256, second moment of layer8 [s], against the bare pass", ours, other, 1.1)
 
 
-@torch.no_grad()
+def _drawn(generator: Generator, spec: LatentSpec) -> None:
+    """Pictures of `spec`, in as many lanes as a sweep has."""
+    lanes = Lanes(generator)
+    for done in [lanes.submit(generator.sample, block) for block in blocks_of(generator, spec)]:
+        done.result()
+
+
 def _bare(generator: Generator, spec: LatentSpec, layer: str) -> None:
-    for samples in spec.blocks(generator.micro_batch):
-        generator.inputs(generator.latents(samples), [layer])
+    """The forward pass to `layer`, in as many lanes as a sweep has."""
+    lanes = Lanes(generator)
+
+    @torch.no_grad()
+    def block(samples: LatentSpec) -> None:
+        for part in samples.blocks(generator.micro_batch):
+            generator.inputs(generator.latents(part), [layer])
+
+    for done in [lanes.submit(block, samples) for samples in blocks_of(generator, spec)]:
+        done.result()
 
 
 def _features(channels: int, grid: int) -> list[Tensor]:
@@ -174,14 +193,30 @@ def _features(channels: int, grid: int) -> list[Tensor]:
 
 
 def _fed(empty: S, batches: list[Tensor], labels: Tensor | None = None) -> S:
-    """Folded block by block, as a sweep does."""
-    seen = empty
-    for start in range(0, len(batches), MICRO_BATCHES):
-        block = empty
+    """Folded block by block in as many lanes as there are, as by `gather`."""
+
+    def block(start: int) -> S:
+        seen = empty
         for index, keys in enumerate(batches[start : start + MICRO_BATCHES], start):
-            block = block.update(Batch.of(keys, index * BATCH, labels))
-        seen = seen.merge(block)
+            seen = seen.update(Batch.of(keys, index * BATCH, labels))
+        return seen
+
+    lanes, seen = _lanes(), empty
+    for found in [lanes.submit(block, start) for start in range(0, len(batches), MICRO_BATCHES)]:
+        seen = beside(seen.merge, found.result())
     return seen
+
+
+@lru_cache
+def _lanes() -> Lanes:
+    return Lanes(open_generator())
+
+
+def _product(wide: Tensor, times: int) -> None:
+    """`times` matrix products, as many at once as there are lanes."""
+    lanes = _lanes()
+    for done in [lanes.submit(torch.mm, wide, wide.T) for _ in range(times)]:
+        done.result()
 
 
 def _sketch(batches: list[Tensor]) -> Sketch:

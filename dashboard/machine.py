@@ -10,7 +10,7 @@ import torch
 
 from dashboard.words import counted, size
 from rewrite_core.generators import Generator
-from rewrite_core.statistics.crew import lanes_for
+from rewrite_core.generators.lanes import Lanes
 from rewrite_core.statistics.sweep import MICRO_BATCHES
 
 __all__ = ["Gauge", "gauges"]
@@ -64,7 +64,7 @@ def _gpu_memory(device: torch.device) -> list[Gauge]:
 
 
 def _batches(generator: Generator) -> Gauge:
-    batch, lanes = generator.micro_batch, lanes_for(generator, generator.device)
+    batch, lanes = generator.micro_batch, Lanes(generator).count
     return Gauge(
         "Batches",
         f"{counted(batch, 'picture')} each, {lanes} at once",

@@ -21,6 +21,7 @@ from rewrite_core.generators.bulk import Written, write_samples
 from rewrite_core.generators.bulk_formats import FormatName
 from rewrite_core.generators.bulk_manifest import Manifest, RuleRecord
 from tests.generators import small_generator, some_rule, spec
+from tests.work import torch_threads
 
 KINDS = get_args(FormatName)
 SPEC = spec(130)  # six micro-batches, the last one short
@@ -107,13 +108,9 @@ def test_several_at_once_share_the_work_and_write_the_same_files(generator, tmp_
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_the_number_of_threads_changes_no_byte_and_is_left_as_it_was(generator, tmp_path, threads):
     write_samples(generator, SPEC, tmp_path / "one")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         write_samples(generator, SPEC, tmp_path / "many")
         assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
     assert digests(tmp_path / "many") == digests(tmp_path / "one")
 
 

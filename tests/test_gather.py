@@ -23,8 +23,8 @@ from rewrite_core.statistics.sweep import Wanted, blocks_of, see
 from tests.generators import DOWN, PLAIN, UP, small_generator, spec
 from tests.killed import Worker, drawn_in, expected
 from tests.roll import Counted, Roll, engine, same
+from tests.work import torch_threads
 
-CPU = torch.device("cpu")
 WANTED: Wanted = {UP: [SecondMoment(), Roll()], DOWN: [Roll()]}
 
 
@@ -273,7 +273,8 @@ def test_a_block_that_another_finishes_meanwhile_is_taken_from_it(store: Store):
 @pytest.mark.parametrize("lanes", [1, 2, 3])
 def test_any_number_of_lanes_gives_the_same_bits(lanes: int, store: Store):
     counted = Counted.of()
-    found = gather(counted, spec(930), WANTED, store=store, devices=[CPU] * lanes)
+    with torch_threads(lanes):
+        found = gather(counted, spec(930), WANTED, store=store)
     assert same(found, sweep(small_generator(), spec(930), WANTED))
     assert sorted(counted.drawn) == list(range(930))
 
@@ -314,7 +315,8 @@ class Hungry(Counted):
 def test_a_device_that_runs_out_of_memory_computes_fewer_blocks_at_once(store: Store):
     said: list[str] = []
     hungry = Hungry.of()
-    found = gather(hungry, spec(1330), WANTED, store=store, devices=[CPU] * 3, say=said.append)
+    with torch_threads(3):
+        found = gather(hungry, spec(1330), WANTED, store=store, say=said.append)
     assert same(found, sweep(small_generator(), spec(1330), WANTED))
     assert "a device ran out of memory: 1 blocks at once from now on" in said
 
@@ -322,8 +324,8 @@ def test_a_device_that_runs_out_of_memory_computes_fewer_blocks_at_once(store: S
 def test_no_room_for_a_single_micro_batch_is_said_in_one_line(store: Store):
     hungry = Hungry.of()
     hungry.room = 0
-    with pytest.raises(RequestError) as refused:
-        gather(hungry, spec(230), WANTED, store=store, devices=[CPU] * 2)
+    with torch_threads(2), pytest.raises(RequestError) as refused:
+        gather(hungry, spec(230), WANTED, store=store)
     assert str(refused.value).startswith("out of memory")
     assert "\n" not in str(refused.value)
 

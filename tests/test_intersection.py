@@ -85,6 +85,14 @@ def test_iou_precision_and_recall_follow_from_the_counts():
     torch.testing.assert_close(seen.recall, shared.double() / labels, rtol=1e-15, atol=0)
 
 
+def test_the_density_is_the_share_of_all_pixels_in_which_a_unit_fires():
+    batch = some_batch()
+    assert batch.labels is not None
+    seen = empty().update(batch)
+    assert seen.unit_area is not None
+    assert torch.equal(seen.density, seen.unit_area.double() / batch.labels[:, 0].numel())
+
+
 def test_a_dead_unit_and_a_label_that_never_occurs_have_an_iou_of_zero():
     keys, labels = torch.zeros(2, UNITS, 4, 4), torch.zeros(2, 3, 8, 8, dtype=torch.bool)
     seen = Intersection(torch.zeros(UNITS), LABELLER).update(Batch(keys, (0, 1), labels))
@@ -183,8 +191,8 @@ def test_the_kernel_and_torch_count_the_same_to_the_bit(name: str, align_corners
         maps, levels = hostile(name, key)
         labels = torch.rand(3, 4, *label, generator=torch.Generator().manual_seed(1)) < 0.4
         rows, columns = axis(key[0], label[0], align_corners), axis(key[1], label[1], align_corners)
-        by_kernel = counted_by_kernel(maps, levels, labels, rows, columns)
-        by_torch = counted_by_torch(maps, levels, labels, rows, columns)
+        by_kernel = counted_by_kernel(maps, levels[:, None], labels, rows, columns)
+        by_torch = counted_by_torch(maps, levels[:, None], labels, rows, columns)
         for one, other in zip(by_kernel, by_torch, strict=True):
             assert one.dtype == other.dtype == torch.int64
             assert torch.equal(one, other)
@@ -210,7 +218,7 @@ def test_the_kernel_and_torch_agree_whatever_the_shapes(data: st.DataObject):
     assert batch.labels is not None
     align = data.draw(st.booleans())
     rows, columns = axis(key[0], label[0], align), axis(key[1], label[1], align)
-    levels = torch.randn(UNITS, generator=torch.Generator().manual_seed(5))
+    levels = torch.randn(UNITS, 1, generator=torch.Generator().manual_seed(5))
     answers = [
         count(batch.keys, levels, batch.labels, rows, columns)
         for count in (counted_by_kernel, counted_by_torch)
@@ -329,7 +337,7 @@ def test_what_cannot_be_counted_is_refused_in_one_line():
     batch = some_batch()
     wrong: list[Any] = [
         lambda: Intersection(torch.tensor([0.0, torch.nan]), LABELLER),
-        lambda: Intersection(torch.zeros(2, 2), LABELLER),
+        lambda: Intersection(torch.zeros(2, 2, 2), LABELLER),
         lambda: empty(grid=(0, 4)),
         lambda: Intersection(torch.zeros(UNITS - 1), LABELLER).update(batch),
         lambda: empty().update(replace(batch, labels=None)),

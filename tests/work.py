@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
 
 from rewrite_core.jobs import Progress
 
-__all__ = ["WAIT", "Gate", "answer", "fail"]
+__all__ = ["WAIT", "Gate", "answer", "fail", "torch_threads"]
 
 WAIT = 10.0
 
@@ -37,3 +40,14 @@ def fail(error: Exception) -> Callable[[Progress], None]:
         raise error
 
     return work
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """As on a machine where torch has `count` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

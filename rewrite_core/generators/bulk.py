@@ -12,8 +12,8 @@ after a crash, and several processes, such as those of ``torchrun``, share the w
 each returns when everything is there.
 
 Files are identical however the work was split, because a picture is always drawn in the same micro-batch, and on a CPU
-always by one thread. As many threads as torch would have given to one micro-batch each draw one of their own instead,
-which is also quicker; encoding and writing are done by a few threads more, and whoever is too far ahead waits.
+always by one thread (`rewrite_core.generators.lanes`). Encoding and writing are done by a few threads more, and whoever
+is too far ahead waits.
 """
 
 from __future__ import annotations
@@ -24,21 +24,19 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import torch
 from filelock import FileLock, Timeout
 
 from rewrite_core.errors import FileError, RequestError
 from rewrite_core.files import write_json
 from rewrite_core.generators.bulk_formats import FORMATS, Format, FormatName, Part, Writer, writing
 from rewrite_core.generators.bulk_manifest import MANIFEST, Manifest, RuleRecord
-from rewrite_core.generators.footprint import footprint, free_memory
 from rewrite_core.generators.generator import Generator, Progress
+from rewrite_core.generators.lanes import Lanes
 from rewrite_core.generators.latents import LatentSpec
 from rewrite_core.pictures import to_uint8
 
@@ -89,7 +87,7 @@ def write_samples(
     manifest = Manifest.of(generator, spec, format, rules)
     kind = FORMATS[format](folder, spec, generator.picture_size)
     _enter(folder, manifest, kind)
-    with _single_threaded(generator) as lanes, _Work(generator, kind, lanes, progress) as work:
+    with _Work(generator, kind, progress) as work:
         work.run()
     shutil.rmtree(folder / CLAIMS, ignore_errors=True)
     return Written(work.drawn, work.found, manifest, kind)
@@ -118,7 +116,6 @@ class _Work:
 
     generator: Generator
     format: Format
-    lanes: int
     progress: Progress | None
     drawn: int = 0
     found: int = 0
@@ -126,15 +123,15 @@ class _Work:
     _queue: deque[tuple[_Open, Future[Encoded]]] = field(default_factory=deque)
 
     def __enter__(self) -> Self:
-        self._drawing = ThreadPoolExecutor(self.lanes, "palimpsest-draw")
+        self._lanes = Lanes(self.generator)
         self._encoding = ThreadPoolExecutor(ENCODERS, "palimpsest-encode")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for pool in (self._drawing, self._encoding):
-            pool.shutdown(cancel_futures=True)
+        self._lanes.close()
+        self._encoding.shutdown(cancel_futures=True)
         for part in self._open:
             part.writer.abandon()
             part.claim.release()
@@ -168,8 +165,8 @@ class _Work:
         self._count(found=len(part.spec) - len(missing))
         for block in part.spec.blocks(self.generator.micro_batch):
             if missing.intersection(block.seeds):
-                self._queue.append((opened, self._drawing.submit(self._draw, opened, block)))
-                while len(self._queue) > self.lanes + AHEAD:
+                self._queue.append((opened, self._lanes.submit(self._draw, opened, block)))
+                while len(self._queue) > self._lanes.count + AHEAD:
                     self._settle()
         return True
 
@@ -242,17 +239,3 @@ def _claimed(folder: Path, part: Part) -> FileLock | None:
         except (Timeout, FileNotFoundError):
             return None
     return lock
-
-
-@contextmanager
-def _single_threaded(generator: Generator) -> Iterator[int]:
-    """One thread for each micro-batch drawn on the CPU; how many are drawn at once, as far as memory goes."""
-    before, free = torch.get_num_threads(), free_memory(generator.device)
-    if generator.device.type != "cpu" or free is None:
-        yield 1
-        return
-    torch.set_num_threads(1)
-    try:
-        yield max(1, min(before, free // 2 // footprint(generator).drawing))
-    finally:
-        torch.set_num_threads(before)

@@ -1,5 +1,6 @@
 """What thousands of samples say about a layer."""
 
+from rewrite_core.statistics.along import Along
 from rewrite_core.statistics.catalogue import STATISTICS
 from rewrite_core.statistics.conditional import Conditional
 from rewrite_core.statistics.cross_covariance import CrossCovariance
@@ -19,6 +20,7 @@ from rewrite_core.statistics.sweep import sweep
 
 __all__ = [
     "STATISTICS",
+    "Along",
     "Batch",
     "Conditional",
     "CrossCovariance",

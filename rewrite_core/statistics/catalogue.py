@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rewrite_core.statistics.along import Along
 from rewrite_core.statistics.conditional import Conditional
 from rewrite_core.statistics.cross_covariance import CrossCovariance
 from rewrite_core.statistics.histogram import Histogram
@@ -26,6 +27,7 @@ _ALL: tuple[type[Statistic], ...] = (
     Intersection,
     Conditional,
     CrossCovariance,
+    Along,
 )
 
 STATISTICS: Mapping[str, type[Statistic]] = {statistic.kind: statistic for statistic in _ALL}

@@ -1,14 +1,13 @@
-"""The threads that compute the blocks of a pass: how many, on which devices, and what happens when memory runs out.
+"""Who computes the blocks of a pass: the lanes of one device or several, and fewer of them when memory runs out.
 
-One block at a time on a CPU, whose threads it uses all; two on each GPU, so that one is drawn while the other's latents
-travel; as many as have room. No number of them changes a result.
+No number of lanes changes a result (`rewrite_core.generators.lanes`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import nullcontext
 from queue import SimpleQueue
 
@@ -16,34 +15,35 @@ import torch
 
 from rewrite_core.errors import Cancelled, RequestError
 from rewrite_core.generators import Generator, LatentSpec
-from rewrite_core.generators.footprint import footprint, free_memory
+from rewrite_core.generators.lanes import Lanes
 from rewrite_core.statistics.sweep import Answers, Wanted, see
 
-__all__ = ["Crew", "devices_of", "lanes_for"]
-
-LANES_CUDA = 2
+__all__ = ["Crew", "devices_of"]
 
 
 class Crew:
-    """Threads that compute blocks, each with its own stream, on one device or several."""
+    """The lanes of all devices; a block on a GPU has a stream of its own.
+
+    Attributes:
+        lanes: how many blocks to compute at once, at most.
+    """
 
     def __init__(self, generator: Generator, devices: Sequence[torch.device]) -> None:
-        self._replicas: SimpleQueue[Generator] = SimpleQueue()
-        self.lanes = 0
-        for device in devices:
+        self._free: SimpleQueue[tuple[Lanes, Generator]] = SimpleQueue()
+        self._all = [Lanes(generator, device) for device in devices]
+        self.lanes = sum(lanes.count for lanes in self._all)
+        for lanes, device in zip(self._all, devices, strict=True):
             replica = generator.on(device)
-            for _ in range(lanes_for(generator, device)):
-                self._replicas.put(replica)
-                self.lanes += 1
-        # A thread takes over torch's number of threads, and with it the last bits, when it first asks for it.
-        self._pool = ThreadPoolExecutor(self.lanes, "palimpsest-sweep", initializer=torch.get_num_threads)
+            for _ in range(lanes.count):
+                self._free.put((lanes, replica))
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._under_way: dict[int, int] = {}  # thread → samples of its block that are done
 
     def see(self, block: LatentSpec, wanted: Wanted) -> Future[Answers]:
-        """Compute `block` as soon as a lane is free."""
-        return self._pool.submit(self._see, block, wanted)
+        """Compute `block` in a free lane, of which there is one while fewer than `lanes` blocks are under way."""
+        lanes, replica = self._free.get()
+        return lanes.submit(self._see, lanes, replica, block, wanted)
 
     def under_way(self) -> int:
         """Samples done of the blocks that are not finished."""
@@ -69,12 +69,12 @@ class Crew:
         self._stopped.set()
 
     def close(self) -> None:
-        """Wait for the threads to end."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Wait for the blocks that have begun."""
+        for lanes in self._all:
+            lanes.close()
 
-    def _see(self, block: LatentSpec, wanted: Wanted) -> Answers:
+    def _see(self, lanes: Lanes, replica: Generator, block: LatentSpec, wanted: Wanted) -> Answers:
         lane = threading.get_ident()
-        replica = self._replicas.get()
         try:
             stream = torch.cuda.Stream(replica.device) if replica.device.type == "cuda" else None
             with torch.cuda.stream(stream) if stream else nullcontext():
@@ -84,7 +84,7 @@ class Crew:
                 raise MemoryError("DefaultCPUAllocator") from None
             raise
         finally:
-            self._replicas.put(replica)
+            self._free.put((lanes, replica))
             with self._lock:
                 self._under_way.pop(lane, None)
 
@@ -100,11 +100,3 @@ def devices_of(generator: Generator) -> list[torch.device]:
     if generator.device.type != "cuda":
         return [generator.device]
     return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-
-
-def lanes_for(generator: Generator, device: torch.device) -> int:
-    """How many blocks to compute at once on `device`, at least one: as many as are of use and have room."""
-    if device.type != "cuda":
-        return 1
-    free = free_memory(device)
-    return LANES_CUDA if free is None else max(1, min(LANES_CUDA, free // footprint(generator).drawing))

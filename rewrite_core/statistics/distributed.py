@@ -104,7 +104,6 @@ def _asked(generator: Generator, spec: LatentSpec, wanted: Wanted) -> dict[str, 
     return {
         "weights": generator.fingerprint,
         "devices": generator.device.type,
-        "numbers of threads": torch.get_num_threads(),
         "samples": samples_of(generator, spec),
         "layers": sorted(wanted),
         "statistics": {
@@ -122,7 +121,7 @@ def _agree(asked: Mapping[str, Any]) -> None:
             raise TeamError(
                 found=f"the {name} of process {other} are not those of process 0",
                 expected="processes that all do the same",
-                remedy="Start them all with the same command, model, release and OMP_NUM_THREADS.",
+                remedy="Start them all with the same command, model and release.",
             )
 
 

@@ -7,8 +7,8 @@ a folder (two apps, a command beside an app, `torchrun` on several machines) wor
 every few seconds, and when the work is cancelled, finished blocks are put on disk, and whoever asks next goes on from
 there. Since blocks and the order of merging are fixed, the result is the same to the bit in all these cases.
 
-How many blocks are computed at once adapts to memory: one on a CPU, two on each GPU (one is drawn while the other's
-latents travel), fewer when a device runs out. No number of them changes the result.
+How many blocks are computed at once adapts to memory: one for each of torch's threads on a CPU, two on each GPU, fewer
+when a device runs out. No number of them changes the result.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from rewrite_core.errors import Cancelled, FileError, RequestError
 from rewrite_core.generators import Generator, LatentSpec, Progress
+from rewrite_core.generators.lanes import beside
 from rewrite_core.statistics.crew import Crew, devices_of
 from rewrite_core.statistics.key import key_of, name_of, samples_of
 from rewrite_core.statistics.ledger import Ledger, claim, forget
@@ -227,15 +228,13 @@ class _Pass:
                 self.say(f"a device ran out of memory: {self.crew.lanes} blocks at once from now on")
                 self._drop(block)
                 continue
-            for question, statistic in zip(questions, _in_order(found, questions), strict=True):
-                question.ledger.add(block, statistic)
+            beside(_add, block, questions, found)
 
     def _collect_rest(self) -> None:
         """After `stop`: keep the blocks that are finished, let go of the others."""
         for future, (block, questions, _) in self._running.items():
             with suppress(Cancelled, Exception):
-                for question, statistic in zip(questions, _in_order(future.result(), questions), strict=True):
-                    question.ledger.add(block, statistic)
+                beside(_add, block, questions, future.result())
         self._running.clear()
 
     # Keeping.
@@ -293,7 +292,7 @@ class _Pass:
 
     def _store(self, question: _Open) -> Statistic | None:
         ledger = question.ledger
-        found = ledger.finish(len(self.blocks))
+        found = beside(ledger.finish, len(self.blocks))
         if found is None:  # perhaps another process has stored the result and deleted the blocks just now
             found = self.store.get(ledger.key, ledger.empty)
             if found is None:
@@ -337,6 +336,11 @@ def _wanted(questions: Sequence[_Open]) -> Wanted:
     for question in questions:
         wanted.setdefault(question.layer, []).append(question.ledger.empty)
     return wanted
+
+
+def _add(block: int, questions: Sequence[_Open], found: Answers) -> None:
+    for question, statistic in zip(questions, _in_order(found, questions), strict=True):
+        question.ledger.add(block, statistic)
 
 
 def _in_order(found: Answers, questions: Sequence[_Open]) -> list[Statistic]:

@@ -110,12 +110,9 @@ class Histogram(Statistic):
         positions = self.positions + other.positions
         first = min(self.first, other.first)
         end = max(one.first + one.seen_counts.shape[1] for one in (self, other))
-        around = (self.first - first, end - self.first - self.counts.shape[1])
-        counts = pad(self.counts.to(_type(positions)), around)  # a copy, whatever the range
-        counts[:, other.first - first :][:, : other.counts.shape[1]] += other.counts
         return replace(
             self,
-            counts=counts,
+            counts=self._spread(first, end).to(_type(positions)) + other._spread(first, end),
             first=first,
             extremes=_wider(self.extremes, other.extremes),
             positions=positions,
@@ -245,6 +242,12 @@ class Histogram(Statistic):
             "greatest": float(self.greatest.max()),
             "zeros": float(self.zeros.double().mean()) / self.positions,
         }
+
+    def _spread(self, first: int, end: int) -> Tensor:
+        """The counts of the bins `first` … `end` - 1, which include its own."""
+        counts = self.seen_counts
+        around = (self.first - first, end - self.first - counts.shape[1])
+        return pad(counts, around) if any(around) else counts
 
     def _extremes(self) -> Tensor:
         assert self.extremes is not None, "no sample was seen"

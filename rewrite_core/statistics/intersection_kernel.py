@@ -1,8 +1,10 @@
 """The canonical way to count overlaps: bilinear map, threshold and count in one loop, on the CPU.
 
-A cell is what lies between four neighbouring positions of the key map; where none of the four is above the threshold,
-nothing of the cell is, and its pixels are never computed. Products and sums are float32, never fused or reordered, so
-that `rewrite_core.statistics.overlaps`, which says what is counted, repeats every one of them in torch to the bit.
+A cell is what lies between four neighbouring positions of the key map; where none of the four is above the unit's
+lowest level, nothing of the cell is, and its pixels are never computed. A pixel that fires is counted at the highest
+level that it passes; at the end every level takes in what was counted at those above it. Products and sums are float32,
+never fused or reordered, so that `rewrite_core.statistics.overlaps`, which says what is counted, repeats every one of
+them in torch to the bit.
 
 Labels come as one byte a pixel. They are turned into lists: those of pixel p of picture n are
 ``items[offsets[n·P + p] : offsets[n·P + p + 1]]``, and only the lists of pixels that fire are ever read.
@@ -63,7 +65,7 @@ def list_labels(
 @njit(nogil=True, cache=True)
 def count_overlaps(
     keys: NDArray[np.float32],
-    thresholds: NDArray[np.float32],
+    levels: NDArray[np.float32],
     rows: Samples,
     columns: Samples,
     offsets: NDArray[np.int64],
@@ -73,56 +75,76 @@ def count_overlaps(
     first: int,
     end: int,
 ) -> None:
-    """For units first … end of keys [N, C, h, w]: add to overlaps [C, L] and to the pixels that fire, fired [C]."""
+    """For units first … end of keys [N, C, h, w]: count above levels [C, T] into overlaps [C, T, L] and fired [C, T].
+
+    Both hold 0 before. `reach` is kept only where there is more than one level.
+    """
     samples, _, height, width = keys.shape
-    pixels = len(rows[1]) * len(columns[1])
-    found = np.empty(pixels, np.int64)
+    pixels, highest = len(rows[1]) * len(columns[1]), levels.shape[1] - 1
+    found, reach = np.empty(pixels, np.int64), np.empty(pixels if highest else 0, np.float32)
     hot = np.zeros(height + 1, np.bool_)  # the last row has none below it
     for picture in range(samples):
         lists = offsets[picture * pixels : (picture + 1) * pixels + 1]
         for unit in range(first, end):
-            plane, threshold, count = keys[picture, unit], thresholds[unit], 0
+            plane, steps, lowest, count = keys[picture, unit], levels[unit], levels[unit, 0], 0
             for y in range(height):
                 some = False
                 for x in range(width):
-                    some |= plane[y, x] > threshold
+                    some |= plane[y, x] > lowest
                 hot[y] = some
             for y in range(height):
                 if hot[y] or hot[y + 1]:
-                    count = _band(plane, threshold, y, rows, columns, found, count)
-            fired[unit] += count
+                    count = _band(plane, lowest, y, rows, columns, found, reach, count)
             for at in range(count):
+                level = 0
+                for higher in range(1, len(steps)):
+                    level += reach[at] > steps[higher]
+                fired[unit, level] += 1
                 for item in range(lists[found[at]], lists[found[at] + 1]):
-                    overlaps[unit, items[item]] += 1
+                    overlaps[unit, level, items[item]] += 1
+    for unit in range(first, end):
+        for level in range(highest, 0, -1):
+            overlaps[unit, level - 1] += overlaps[unit, level]
+            fired[unit, level - 1] += fired[unit, level]
 
 
 @njit(nogil=True, cache=True)
 def _band(
     plane: NDArray[np.float32],
-    threshold: np.float32,
+    lowest: np.float32,
     y: int,
     rows: Samples,
     columns: Samples,
     found: NDArray[np.int64],
+    reach: NDArray[np.float32],
     count: int,
 ) -> int:
-    """Write the pixels between row y and the next that fire to `found`, from `count` on; the count after them."""
+    """Write the pixels between row y and the next that fire to `found`, from `count` on; the count after them.
+
+    If `reach` has room, theirs goes there: the least of the sample and of what it was sampled between, so that a pixel
+    fires at exactly the levels below it. `fmax` passes over what is NaN, `minimum` keeps it: NaN is above nothing.
+    """
     height, width = plane.shape
     lines, row_near, row_far = rows
     starts, near, far = columns
+    several = len(reach) > 0
     below, top, bottom = min(y + 1, height - 1), lines[y], lines[y + 1]
     for x in range(width):
         right = min(x + 1, width - 1)
         a, b, c, d = plane[y, x], plane[y, right], plane[below, x], plane[below, right]
-        above, under = (a > threshold) | (b > threshold), (c > threshold) | (d > threshold)
-        if not (above | under):
+        above, under = np.fmax(a, b), np.fmax(c, d)
+        if not ((above > lowest) | (under > lowest)):
             continue
         for j in range(starts[x], starts[x + 1]):
             upper = a * near[j] + b * far[j]
             lower = c * near[j] + d * far[j]
-            if not ((above & (upper > threshold)) | (under & (lower > threshold))):
+            if not (((above > lowest) & (upper > lowest)) | ((under > lowest) & (lower > lowest))):
                 continue
+            most = np.fmax(np.minimum(above, upper), np.minimum(under, lower))
             for i in range(top, bottom):
+                value = upper * row_near[i] + lower * row_far[i]
                 found[count] = i * len(near) + j  # overwritten if it does not fire: cheaper than a branch
-                count += upper * row_near[i] + lower * row_far[i] > threshold
+                if several:
+                    reach[count] = np.minimum(most, value)
+                count += value > lowest
     return count

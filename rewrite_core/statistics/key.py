@@ -3,7 +3,7 @@
 A result is named by a hash of everything that it depends on: the weights' fingerprint and the family, the layer, the
 samples (seeds, scheme, truncation and its cutoff, class), micro-batch and block size, the statistic with its parameters
 and the version of its code, dtype and kind of device. So a stale answer cannot be served, and there is nothing to
-invalidate. The number of threads is not in it: at another one a result differs in the last bits.
+invalidate. The number of threads is not in it: on a CPU every block is computed by one thread, however many there are.
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
-"""Count the pixels in which units fire and labels are: bilinear map, threshold and count.
+"""Count the pixels in which units fire and labels are: bilinear map, thresholds and count.
 
 A unit fires in a pixel if its map, sampled there, is above its threshold. Maps are sampled along rows, then along
 columns, as ``near · a + far · b`` in float32, each operation rounded; and what is sampled between two numbers is above
-the threshold only if one of the two is, which rounding alone could break: a constant map equal to its threshold fires
+a threshold only if one of the two is, which rounding alone could break: a constant map equal to its threshold fires
 nowhere.
+
+So each pixel has a *reach*: the least of its sample and of what it was sampled between. It fires at exactly the
+thresholds below its reach, and one pass over the pixels counts at several thresholds of a unit, its *levels*, what a
+pass for each would. NaN is above nothing.
 
 That fixes every count. On the CPU the compiled kernel counts; without numba, and on a GPU, torch gives the same
 counts, more slowly on a CPU, and without ever waiting for a GPU.
@@ -20,19 +24,62 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rewrite_core.errors import RequestError
 from rewrite_core.statistics.kernels import kernel, spread
 
-__all__ = ["Axis", "Counts", "axis", "count_overlaps", "counted_by_kernel", "counted_by_torch"]
+__all__ = [
+    "MOST_LEVELS",
+    "Axis",
+    "Counts",
+    "axis",
+    "check_levels",
+    "count_overlaps",
+    "counted_by_kernel",
+    "counted_by_torch",
+]
 
 NUMBERS = 1 << 22
 """Numbers in the sampled maps that torch works on at once."""
+MOST_LEVELS = 64
+"""Levels of a unit, at most."""
 
 Counts = tuple[Tensor, Tensor, Tensor]
-"""Pixels of unit and label [C, L], of each unit [C], and of each label [L]; int64."""
+"""Pixels of unit and label at each level [C, T, L], of each unit [C, T], and of each label [L]; int64."""
+
+
+def check_levels(thresholds: Tensor) -> None:
+    """Refuse what is not one threshold for each unit, [C], or some that ascend, [C, T].
+
+    Raises:
+        RequestError: if they are not.
+    """
+    if thresholds.ndim not in (1, 2) or not bool(thresholds.isfinite().all()):
+        raise RequestError(
+            found=f"thresholds of shape {list(thresholds.shape)}, or not finite",
+            expected="one number for each unit, or several",
+            remedy="Take quantiles of every unit.",
+        )
+    if thresholds.ndim == 1:
+        return
+    if not 1 <= thresholds.shape[1] <= MOST_LEVELS:
+        raise RequestError(
+            found=f"{thresholds.shape[1]} levels of each unit",
+            expected=f"1 to {MOST_LEVELS}",
+            remedy="A dozen quantiles are enough to choose from.",
+        )
+    if falling := (thresholds.diff(dim=1) < 0).any(1).nonzero().flatten().tolist():
+        raise RequestError(
+            found=f"levels of unit {falling[0]} that descend",
+            expected="levels in ascending order",
+            remedy="Sort the quantiles.",
+        )
 
 
 def count_overlaps(keys: Tensor, levels: Tensor, labels: Tensor, align_corners: bool) -> Counts:
-    """The counts of keys [N, C, h, w] above their levels [C], all float32, and labels [N, L, H, W], bool."""
+    """The counts of keys [N, C, h, w] above their levels [C, T], all float32, and labels [N, L, H, W], bool.
+
+    Levels ascend, not necessarily strictly, and there is at least one.
+    """
     rows = axis(keys.shape[2], labels.shape[2], align_corners)
     columns = axis(keys.shape[3], labels.shape[3], align_corners)
     compiled = keys.device.type == "cpu" and kernel("intersection") is not None
@@ -81,15 +128,14 @@ def counted_by_kernel(keys: Tensor, levels: Tensor, labels: Tensor, rows: Axis, 
     np.cumsum(lengths, out=offsets[1:])
     items = np.empty(offsets[-1], np.int32)
     spread(lambda first, end: compiled.list_labels(maps, offsets, items, first, end), samples)
-    units = keys.shape[1]
-    shared, fired = np.zeros((units, named), np.int64), np.zeros(units, np.int64)
-    whole, above = keys.contiguous().numpy(), levels.numpy()
+    whole, above = keys.contiguous().numpy(), levels.contiguous().numpy()
+    shared, fired = np.zeros((*above.shape, named), np.int64), np.zeros(above.shape, np.int64)
     down, across = ((along.starts, along.near, along.far) for along in (rows, columns))
 
     def work(first: int, end: int) -> None:
         compiled.count_overlaps(whole, above, down, across, offsets, items, shared, fired, first, end)
 
-    spread(work, units)
+    spread(work, len(above))
     return torch.from_numpy(shared), torch.from_numpy(fired), torch.from_numpy(areas.sum(0))
 
 
@@ -97,17 +143,17 @@ def counted_by_torch(keys: Tensor, levels: Tensor, labels: Tensor, rows: Axis, c
     """The same counts by torch, on any device."""
     units, pixels = keys.shape[1], labels[0, 0].numel()
     exact = torch.float32 if pixels <= 1 << 24 else torch.float64  # holds every count of one picture
-    at_once = max(1, NUMBERS // pixels)
+    at_once = max(1, NUMBERS // (pixels * levels.shape[1]))
     steps = [_step(columns, keys, 2), _step(rows, keys, 1)]
-    level = levels.to(keys.device, non_blocking=True)[:, None, None]  # [C, 1, 1]
-    shared = torch.zeros(units, labels.shape[1], dtype=torch.int64, device=keys.device)
-    fired = torch.zeros(units, dtype=torch.int64, device=keys.device)
+    level = levels.to(keys.device, non_blocking=True)[..., None]  # [C, T, 1]
+    fired = torch.zeros(levels.shape, dtype=torch.int64, device=keys.device)
+    shared = torch.zeros((*levels.shape, labels.shape[1]), dtype=torch.int64, device=keys.device)
     for maps, masks in zip(keys, labels.flatten(2), strict=True):  # [C, h, w], [L, P]
         where = masks.T.to(exact)
         for some in (slice(first, first + at_once) for first in range(0, units, at_once)):
-            fires = _fires(maps[some], level[some], steps).flatten(1)  # [c, P]
-            shared[some] += (fires.to(exact) @ where).long()  # [c, L]
-            fired[some] += fires.sum(1)
+            fires = _reach(maps[some], steps).flatten(1)[:, None] > level[some]  # [c, T, P]
+            shared[some] += (fires.to(exact) @ where).long()  # [c, T, L]
+            fired[some] += fires.sum(2)
     return shared, fired, labels.sum((0, 2, 3))
 
 
@@ -129,11 +175,12 @@ def _step(along: Axis, keys: Tensor, dim: int) -> _Step:
     return _Step(dim, low, high, near.reshape(shape), far.reshape(shape))
 
 
-def _fires(maps: Tensor, level: Tensor, steps: Sequence[_Step]) -> Tensor:
-    """Where maps [c, h, w], sampled along `steps`, are above their level [c, 1, 1]: bool [c, H, W]."""
-    hot = maps > level
+def _reach(maps: Tensor, steps: Sequence[_Step]) -> Tensor:
+    """The reach of each pixel of maps [c, h, w], sampled along `steps`: [c, H, W]; NaN where it is above nothing."""
+    reach = maps
     for dim, low, high, near, far in steps:
         first, second = maps.index_select(dim, low) * near, maps.index_select(dim, high) * far
         maps = first + second  # each operation is rounded, as in the kernel
-        hot = (hot.index_select(dim, low) | hot.index_select(dim, high)) & (maps > level)
-    return hot
+        between = torch.fmax(reach.index_select(dim, low), reach.index_select(dim, high))  # passes over NaN
+        reach = torch.minimum(between, maps)  # keeps it
+    return reach

@@ -54,11 +54,11 @@ class SecondMoment(Statistic):
         """Σ over the batch."""
         samples, channels, height, width = batch.keys.shape
         flat = batch.keys.float().reshape(samples, channels, height * width)  # [N, C, hw]
-        total = torch.zeros(channels, channels, dtype=torch.float64, device=flat.device)
-        block = torch.empty(channels, channels, device=flat.device)
+        total, block = None, torch.empty(channels, channels, device=flat.device)
         for group in flat.split(max(1, POSITIONS // (height * width))):
             for parts in group.split(POSITIONS, dim=2):  # [n, C, ≤ POSITIONS]
-                total += _products(parts, block)
+                product = _products(parts, block)
+                total = product.double() if total is None else total.add_(product)
         seen = replace(
             self,
             total=total,

@@ -3,8 +3,8 @@
 Samples go through the network a *micro-batch* at a time (fixed for a generator, because batches of different sizes
 differ in the last bits), and are counted in *blocks* of `MICRO_BATCHES` micro-batches. A statistic of a block is folded
 over its micro-batches, starting empty; a statistic of a pass is folded over its blocks. Blocks are the unit of work,
-of checkpoints and of distribution: whoever computes a block, and whenever, the result is the same to the bit (at one
-thread count of torch).
+of checkpoints and of distribution: whoever computes a block, and whenever, the result is the same to the bit. On a CPU
+a block is always computed by one thread (`rewrite_core.generators.lanes`).
 
     found = sweep(generator, LatentSpec.of(range(1000)), {"l08": [SecondMoment(), Histogram()], "l11": [Maxima()]})
     moment, histogram = found["l08"]
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rewrite_core.errors import PalimpsestError
 from rewrite_core.generators import Generator, LatentSpec, LayerInput, Progress
+from rewrite_core.generators.lanes import Lanes
 from rewrite_core.statistics.statistic import Batch, Labeller, Scene, Statistic
 
 __all__ = ["MICRO_BATCHES", "Answers", "Wanted", "blocks_of", "see", "sweep"]
@@ -40,7 +41,7 @@ def blocks_of(generator: Generator, spec: LatentSpec) -> list[LatentSpec]:
 def sweep(
     generator: Generator, spec: LatentSpec, wanted: Wanted, progress: Progress | None = None
 ) -> Answers:
-    """The statistics `wanted` over every sample in `spec`, computed here and now.
+    """The statistics `wanted` over every sample in `spec`, computed here and now, one block after the other.
 
     Raises:
         LayerError: if there is no such layer.
@@ -56,8 +57,10 @@ def sweep(
             progress(done, len(spec))
 
     seen = {layer: list(statistics) for layer, statistics in wanted.items()}
+    lanes = Lanes(generator)
     for block in blocks_of(generator, spec):
-        for layer, statistics in see(generator, block, wanted, advance).items():
+        found = lanes.submit(see, generator, block, wanted, advance).result()
+        for layer, statistics in found.items():
             seen[layer] = [old.merge(new) for old, new in zip(seen[layer], statistics, strict=True)]
     return seen
 
