@@ -86,10 +86,17 @@ def test_the_wheel_holds_an_embedded_model_with_its_licence_and_provenance(conte
     assert {f"palimpsest/data/models/{model}/{name}" for name in files} <= contents
 
 
+def test_the_wheel_holds_the_face_networks_with_their_licence_and_provenance(contents):
+    files = ("face_landmark.tflite", "hair_segmentation.tflite", "selfie_segmentation.tflite")
+    there = {f"palimpsest/data/segmenters/faces/{name}" for name in (*files, "LICENSE", "PROVENANCE.md")}
+    assert there <= contents
+
+
 def test_the_wheel_holds_the_app_its_configuration_and_the_notices(contents):
     assert {"dashboard/.streamlit/config.toml", "dashboard/app.py", "dashboard/cli.py"} <= contents
     licences = {name.split("/licenses/")[1] for name in contents if ".dist-info/licenses/" in name}
-    assert {"LICENSE", "THIRD_PARTY_NOTICES.md", "data/models/anime64-dcgan/LICENSE"} <= licences
+    nested = {"data/models/anime64-dcgan/LICENSE", "data/segmenters/faces/LICENSE"}
+    assert {"LICENSE", "THIRD_PARTY_NOTICES.md", *nested} <= licences
 
 
 def test_a_wheel_built_from_the_source_distribution_is_the_same(contents, tmp_path):

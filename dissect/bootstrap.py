@@ -1,0 +1,51 @@
+"""Intervals of means over pictures: the percentile bootstrap (Efron 1979), vectorised, the same on every run.
+
+Pictures are resampled whole, with replacement, and the same resample serves every column: differences of columns are
+thereby paired. From few pictures, or where a concept is in hardly any, such an interval is too narrow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["LEVEL", "RESAMPLES", "interval"]
+
+RESAMPLES, LEVEL = 2000, 0.95
+_NUMBERS = 1 << 22
+"""Of a table of resamples by pictures or columns, at a time."""
+
+
+def interval(
+    values: Tensor, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Lower and upper end, two float64 [K], of an interval around the mean of each column of `values` [N, K].
+
+    With a single picture there is nothing to resample: both ends are its value.
+    """
+    count, columns = values.shape
+    if count < 2 or not columns:
+        mean = values.double().sum(0)
+        return mean, mean.clone()
+    weights = _weights(count, resamples, seed)  # [B, N]
+    at_once = max(1, _NUMBERS // resamples)
+    ends = []
+    for some in values.double().split(at_once, 1):
+        means = torch.from_numpy(weights) @ some  # [B, k]
+        tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+        ends.append(torch.quantile(means.T.contiguous(), tails, dim=1))  # [2, k]
+    low, high = torch.cat(ends, 1)
+    return low, high
+
+
+def _weights(count: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """What share of each resample a picture is, [B, N] float64."""
+    random = np.random.RandomState(seed)  # a stream that numpy keeps for ever
+    weights = np.empty((resamples, count))
+    for rows in np.array_split(weights, max(1, resamples * count // _NUMBERS)):  # views
+        drawn = random.randint(count, size=rows.shape) + count * np.arange(len(rows))[:, None]
+        rows[:] = np.bincount(drawn.ravel(), minlength=rows.size).reshape(rows.shape)
+    weights /= count
+    return weights
