@@ -21,6 +21,7 @@ __all__ = ["PAGES", "main"]
 PAGES = (
     ("model.py", "Model", ":material/deployed_code:"),
     ("rewriting.py", "Rewriting", ":material/history_edu:"),
+    ("dissection.py", "Dissection", ":material/biotech:"),
     ("service.py", "Service", ":material/dns:"),
 )
 """One line a page: file below pages/, title, icon. The second one is where a visitor arrives."""

@@ -32,3 +32,10 @@ class Budget(Generic[T]):
             while len(self._kept) > 1 and sum(map(self._size, self._kept.values())) > self._limit:
                 self._kept.popitem(last=False)
         return made
+
+    def peek(self, key: Hashable) -> T | None:
+        """What is kept under `key`, if anything."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)

@@ -99,7 +99,7 @@ def model_zip(fingerprint: str, form: Form, _generator: Generator, _rules: Seque
 def _figure(session: Session, seeds: tuple[int, ...]) -> None:
     chosen = st.segmented_control("Pairs as a figure", list(FORMATS), key="save-format")
     if chosen:
-        from dashboard.figures import pair_figure, save_figure  # matplotlib takes a while to import
+        from dissect.figures import pair_figure, save_figure  # matplotlib takes a while to import
 
         figure = pair_figure(session.pictures(seeds), session.pictures(seeds, edited=True), seeds)
         content = save_figure(figure, chosen.lower())

@@ -9,6 +9,7 @@ that it depends on (`st.cache_resource`).
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from dashboard.budget import Budget
+from dashboard.dissection.choices import Asked, Choices
 from dashboard.projecting import Projected
 from rewrite_core.directions.matches import Matches
 from rewrite_core.generators import Generator, LatentSpec, embedded_names, find_device, open_generator
@@ -46,6 +48,7 @@ class Session:
         dropped: the trial that Undo took away, for Redo.
         projected: the visitor's own picture as the generator draws it, and `projecting` the search for one.
         view: which of the rewriting page's views is shown.
+        dissecting: what is chosen on the page Dissection, and `asked` the jobs of its views, by what they are for.
         origin: the path that the generator was opened from, if it was.
         title: what a trial of the draft is called until it is kept under another name.
     """
@@ -65,6 +68,8 @@ class Session:
     matches: Matches | None = None
     projecting: Job[Projected] | None = None
     projected: Projected | None = None
+    dissecting: Choices = field(default_factory=Choices)
+    asked: Mapping[str, Asked] = field(default_factory=dict)
     selected: int = 0
     view: str = "Paint"
     title: str = ""
@@ -75,7 +80,8 @@ class Session:
 
     def open(self, generator: Generator, origin: str = "") -> None:
         """Open another generator; the rules and masks of the last one do not fit it."""
-        for job in (self.solving, self.searching, self.projecting):
+        asked = (asked.job for asked in self.asked.values())
+        for job in (self.solving, self.searching, self.projecting, *asked):
             if job:
                 job.cancel()
         fresh = Session(generator, generator.default_layer, self.visitor, origin=origin)

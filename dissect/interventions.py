@@ -44,7 +44,6 @@ from dissect.shares import concept_index
 from dissect.targets import Directions, Target, Units
 from rewrite_core.errors import LayerError, MaskError, RequestError
 from rewrite_core.generators import Generator, Latents, LatentSpec, Layer, LayerInput, Progress
-from rewrite_core.generators.onward import onward
 from rewrite_core.pictures import Mask
 from rewrite_core.statistics import Conditional, Histogram
 
@@ -255,7 +254,7 @@ def finished(generator: Generator, at: LayerInput, interventions: Sequence[Inter
     depth = list(generator.layers).index
     ordered = sorted(interventions, key=lambda one: depth(one.layer))  # stable
     for layer, here in groupby(ordered, key=lambda one: one.layer):
-        at = onward(generator, at, layer)
+        at = generator.onward(at, layer)
         for one in here:
             at = apply(generator, at, one)
     return generator.render(at, generator.values(at))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from rewrite_core.files import to_safetensors_bytes
 from rewrite_core.generators import Box, Generator, LayerInput, SequentialGenerator, Source, from_sequential
 from rewrite_core.generators.flatten import flattened
 from rewrite_core.generators.latents import Latents
+from rewrite_core.generators.layered import LayeredGenerator
 from rewrite_core.rules.rule import Provenance, Rule, versions
 
 __all__ = [
@@ -185,14 +186,6 @@ class Demodulated(SequentialGenerator):
         """One factor for each unit of the key, [N, C]."""
         return 1.0 + 0.5 * torch.tanh(latents.z.repeat(1, 2)[:, :10])
 
-    def inputs(self, latents: Latents, layers: Sequence[str]) -> dict[str, LayerInput]:
-        found = super().inputs(latents, layers)
-        if PLAIN in found:
-            style = self.style(latents)
-            keys = found[PLAIN].keys * style[:, :, None, None]
-            found[PLAIN] = LayerInput(PLAIN, keys, latents, {"style": style})
-        return found
-
     def scales(self, at: LayerInput) -> Tensor | None:
         return at.rest.get("style")
 
@@ -209,8 +202,14 @@ class Demodulated(SequentialGenerator):
 
     @torch.no_grad()
     def pictures(self, latents: Latents) -> Tensor:
-        at = self.keys(latents, PLAIN)
-        return self.render(at, self.values(at))
+        return LayeredGenerator.pictures(self, latents)
+
+    def _next(self, at: LayerInput, values: Tensor) -> LayerInput | None:
+        after = super()._next(at, values)
+        if after is None or after.layer != PLAIN:
+            return after
+        style = self.style(at.latents)
+        return LayerInput(PLAIN, after.keys * style[:, :, None, None], at.latents, {"style": style})
 
 
 def spec(count: int = 4, first: int = 0) -> LatentSpec:

@@ -30,7 +30,7 @@ from dashboard.cli import COMMANDS, main
 from dashboard.commands.output import FIGURES
 from dashboard.commands.requests import SETTINGS
 from dashboard.commands.run import run as run_app
-from dashboard.figures import FORMATS, WIDTHS
+from dissect.figures import FORMATS, WIDTHS
 from rewrite_core import EditRequest, Generator, LatentSpec, Rule, open_generator
 from rewrite_core.directions import METHODS
 from rewrite_core.generators import embedded_folder

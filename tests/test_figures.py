@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboard.figures import DPI, FORMATS, WIDTHS, grid_figure, pair_figure, save_figure
+from dissect.figures import DPI, FORMATS, WIDTHS, grid_figure, pair_figure, save_figure
 from rewrite_core.errors import RequestError
 
 
@@ -174,6 +174,6 @@ def test_figures_made_at_the_same_time_do_not_disturb_each_other():
 
 def test_the_module_is_quick_to_import():
     code = (
-        "import sys, dashboard.figures; sys.exit('matplotlib' in sys.modules or 'streamlit' in sys.modules)"
+        "import sys, dissect.figures; sys.exit('matplotlib' in sys.modules or 'streamlit' in sys.modules)"
     )
     assert run([sys.executable, "-c", code]).returncode == 0

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,11 @@ from rewrite_core.generators import (
 from rewrite_core.generators.convolution import Convolution
 from rewrite_core.rules.rule import RuleStack
 from tests.generators import DOWN, PLAIN, UP, Demodulated, seeded, small_generator, some_rule, spec, stacks
+from tests.nvidia import random_stylegan2_ada, random_stylegan3
 
 TOLERANCE = 5e-6  # between batches of different sizes
 ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "tests" / "reference"
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +230,50 @@ def test_rendering_leaves_the_values_as_they_are():
     kept = values.clone()
     generator.render(at, values)
     assert torch.equal(values, kept)
+
+
+FAMILIES: dict[str, Callable[[], Generator]] = {
+    "sequential": small_generator,
+    "demodulated": Demodulated.small,
+    "stylegan2": lambda: open_generator(REFERENCE / "small_stylegan2.pt"),
+    "stylegan2-ada": random_stylegan2_ada,
+    "stylegan3": random_stylegan3,
+    "proggan": lambda: open_generator(REFERENCE / "small_proggan.pth"),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_goes_on_from_any_layer_to_any_later_one(family: str):
+    generator = FAMILIES[family]()
+    latents = generator.latents(spec(2))
+    stopped = generator.inputs(latents, list(generator.layers))
+    for (here, at), (there, expected) in combinations_with_replacement(stopped.items(), 2):
+        reached = generator.onward(at, there)
+        assert reached.layer == there
+        assert reached.latents is latents
+        assert torch.equal(reached.keys, expected.keys), (here, there)
+        assert reached.rest.keys() == expected.rest.keys()
+        assert all(torch.equal(value, expected.rest[name]) for name, value in reached.rest.items())
+    assert generator.onward(at, at.layer) is at
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_rest_of_the_network_draws_the_same_pictures_from_any_layer(family: str):
+    generator = FAMILIES[family]()
+    latents = generator.latents(spec(2))
+    pictures = generator.pictures(latents)
+    for at in generator.inputs(latents, list(generator.layers)).values():
+        torch.testing.assert_close(
+            generator.render(at, generator.values(at)), pictures, rtol=0, atol=TOLERANCE
+        )
+
+
+def test_a_batch_never_goes_back(small: Generator):
+    at = small.keys(small.latents(spec()), PLAIN)
+    with pytest.raises(LayerError, match="'up' after 'plain'; expected 'plain' or a layer behind it"):
+        small.onward(at, UP)
+    with pytest.raises(LayerError, match="layer 'nose'"):
+        small.onward(at, "nose")
 
 
 # Views

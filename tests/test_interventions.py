@@ -29,7 +29,6 @@ from dissect.interventions import (
 from dissect.ranking import rank_units
 from rewrite_core.errors import Cancelled, LayerError, MaskError, PalimpsestError, RequestError
 from rewrite_core.generators import Generator, open_generator
-from rewrite_core.generators.onward import onward
 from rewrite_core.pictures import Mask
 from rewrite_core.statistics import Conditional, Histogram, Scene, SecondMoment, sweep
 from tests.generators import PLAIN, UP, small_generator, spec
@@ -88,22 +87,6 @@ def test_without_interventions_every_family_draws_what_it_always_does_from_any_l
     for layer in generator.layers:
         assert torch.equal(finished(generator, generator.keys(latents, layer), []), drawn)
     assert torch.equal(sample(generator, spec(2), []), drawn)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_drawing_on_from_layer_to_layer_reaches_the_same_keys(family):
-    generator = FAMILIES[family]()
-    latents = generator.latents(spec(2))
-    stopped = generator.inputs(latents, list(generator.layers))
-    first, *_, last = stopped.values()
-    there = onward(generator, first, last.layer)
-    assert torch.equal(there.keys, last.keys)
-    assert {name: value.shape for name, value in there.rest.items()} == {
-        name: value.shape for name, value in last.rest.items()
-    }
-    assert onward(generator, last, last.layer) is last
-    with pytest.raises(LayerError, match="expected a layer behind"):
-        onward(generator, last, first.layer)
 
 
 def test_interventions_at_several_layers_are_made_in_order_of_depth(planted):

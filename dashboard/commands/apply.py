@@ -14,7 +14,7 @@ from dashboard.commands.opening import opened, under
 from dashboard.commands.output import Output, draw, make_folder, require_apart, require_free
 
 if TYPE_CHECKING:
-    from dashboard.figures import Width
+    from dissect.figures import Width
     from rewrite_core import Generator, Rule
     from rewrite_core.generators import Form
     from rewrite_core.generators.latents import Scheme

@@ -14,7 +14,7 @@ from dashboard.commands.output import Output, draw
 from dashboard.commands.requests import SETTINGS, generator_for, load_edit, setting_options
 
 if TYPE_CHECKING:
-    from dashboard.figures import Width
+    from dissect.figures import Width
     from rewrite_core import Edit, EditRequest, Generator
 
 __all__ = ["edit"]

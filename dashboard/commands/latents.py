@@ -14,7 +14,7 @@ from dashboard.ranges import parse_ranges
 from rewrite_core.errors import ModelMismatch, RequestError
 
 if TYPE_CHECKING:
-    from dashboard.figures import Width
+    from dissect.figures import Width
     from rewrite_core.generators import Generator, Latents, LatentSpec
 
 __all__ = ["draw_latents", "pair"]
@@ -89,7 +89,7 @@ def _drawn(
     with progress("Drawing", quiet) as advance:
         pictures = generator.draw(latents, advance)
     if out.figure:
-        from dashboard.figures import grid_figure, save_figure
+        from dissect.figures import grid_figure, save_figure
 
         save_figure(grid_figure(pictures, numbers, width=width), out.path)
         return [str(out.path)]

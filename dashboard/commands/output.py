@@ -11,7 +11,7 @@ from dashboard.commands.console import progress
 from rewrite_core.errors import FileError, RequestError
 
 if TYPE_CHECKING:
-    from dashboard.figures import Width
+    from dissect.figures import Width
     from rewrite_core.generators import Generator, LatentSpec
 
 __all__ = [
@@ -165,7 +165,7 @@ def draw(
             expected=f"at most {MOST:,}",
             remedy="Name fewer, or write them to a folder.",
         )
-    from dashboard.figures import grid_figure, pair_figure, save_figure
+    from dissect.figures import grid_figure, pair_figure, save_figure
 
     strips = []
     for word, generator in generators.items():

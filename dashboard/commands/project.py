@@ -13,7 +13,7 @@ from dashboard.commands.opening import opened
 from dashboard.commands.output import Output
 
 if TYPE_CHECKING:
-    from dashboard.figures import Width
+    from dissect.figures import Width
     from rewrite_core.generators.projection import Projection, Space
 
 __all__ = ["project"]
@@ -97,7 +97,7 @@ def _difference(found: Projection) -> float:
 def _draw(found: Projection, figure: Output, width: Width) -> None:
     import numpy as np
 
-    from dashboard.figures import grid_figure, save_figure
+    from dissect.figures import grid_figure, save_figure
 
     pictures = np.stack([found.wanted, found.picture])
     save_figure(grid_figure(pictures, ["given", "drawn"], columns=2, width=width), figure.path)

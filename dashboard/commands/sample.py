@@ -16,7 +16,7 @@ from dashboard.commands.opening import opened, under
 from dashboard.commands.output import Output, draw
 
 if TYPE_CHECKING:
-    from dashboard.figures import Width
+    from dissect.figures import Width
     from rewrite_core import Generator, LatentSpec, Rule
     from rewrite_core.generators.bulk_formats import FormatName
     from rewrite_core.generators.latents import Scheme

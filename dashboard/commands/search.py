@@ -13,7 +13,7 @@ from dashboard.commands.output import Output
 from dashboard.commands.requests import generator_for, load_edit, setting_options
 
 if TYPE_CHECKING:
-    from dashboard.figures import Width
+    from dissect.figures import Width
     from rewrite_core import EditRequest, Generator, Matches
 
 __all__ = ["search"]
@@ -93,7 +93,7 @@ def _draw(
     """The best pictures, what exceeds the level outlined and the rest dimmed."""
     import numpy as np
 
-    from dashboard.figures import grid_figure, save_figure
+    from dissect.figures import grid_figure, save_figure
     from rewrite_core.pictures import overlay_heat
 
     seeds = [seed for seed, _ in best]

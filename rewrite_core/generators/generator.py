@@ -10,7 +10,8 @@ is drawn in four steps that can each be taken alone::
 * ``finish`` is what turns the response into the value the goal of a rule is written in: bias for a plain
   convolution; demodulation, noise, bias and activation for StyleGAN2. Demodulation depends on the weight only through
   the *energy* Σ (s W)² of each output channel, with ``scales`` s [N, C] (None: not demodulated).
-* ``render`` is the rest of the network.
+* ``render`` is the rest of the network. ``onward`` goes on to a later layer instead, and stops there: for whoever
+  changes the keys of several layers of one picture.
 
 Axes: batch N, key channels (units) C, value channels O, height and width; weights are canonical ``[O, C, kh, kw]``
 whatever the family stores; pictures are [N, 3, R, R], zero-centred, nominally in [-1, 1]. Everything is float32 in
@@ -23,8 +24,6 @@ except the edited weights, so a thousand visitors share one loaded network and n
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +37,7 @@ from torch import Tensor, nn
 
 from rewrite_core.errors import FileError, LayerError, RequestError
 from rewrite_core.generators.convolution import Convolution
+from rewrite_core.generators.fingerprint import fingerprint
 from rewrite_core.generators.footprint import draw_block
 from rewrite_core.generators.latents import Distribution, Latents, LatentSpec, draw
 from rewrite_core.generators.layout import Layout
@@ -179,6 +179,10 @@ class Generator(ABC):
     @abstractmethod
     def render(self, at: LayerInput, values: Tensor) -> Tensor:
         """The rest of the network: values [N, O, H, W] → pictures [N, 3, R, R] in [-1, 1]."""
+
+    @abstractmethod
+    def _onward(self, at: LayerInput, layer: str) -> LayerInput:
+        """See `onward`; `layer` lies behind that of the batch."""
 
     @abstractmethod
     def pictures(self, latents: Latents) -> Tensor:
@@ -329,6 +333,22 @@ class Generator(ABC):
         self.layer(layer)
         return self.inputs(latents, [layer])[layer]
 
+    def onward(self, at: LayerInput, layer: str) -> LayerInput:
+        """The batch that was stopped at one layer, stopped at a later one; `at` itself if it is there already.
+
+        Raises:
+            LayerError: there is no such layer, or the batch has passed it.
+        """
+        names = list(self.layers)
+        here, there = (names.index(self.layer(name).name) for name in (at.layer, layer))
+        if there < here:
+            raise LayerError(
+                found=f"'{layer}' after '{at.layer}'",
+                expected=f"'{at.layer}' or a layer behind it",
+                remedy="Start at the first of the layers.",
+            )
+        return at if there == here else self._onward(at, layer)
+
     def respond(self, layer: str, keys: Tensor, weight: Tensor) -> Tensor:
         """The layer's linear map: keys [N, c, h, w] and a weight [O, c, kh, kw] → [N, O, H, W], for any c and O."""
         return self.layer(layer).convolution(keys, weight)
@@ -391,15 +411,3 @@ class Generator(ABC):
             view._put_weight(layer, weight.to(self.device, torch.float32))
         view.fingerprint = fingerprint(self.fingerprint, {}, weights)
         return view
-
-
-def fingerprint(family: str, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of what a generator *is*: family, architecture and float32 tensors; never of a file's bytes."""
-    digest = hashlib.sha256(json.dumps([family, architecture], sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu()
-        if not tensor.is_floating_point():
-            continue  # counters such as num_batches_tracked
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.float().contiguous().numpy().astype("<f4", copy=False).data)
-    return digest.hexdigest()

@@ -43,6 +43,13 @@ class LayeredGenerator(Generator):
             at = None if len(found) == len(wanted) else self._next(at, self.values(at))
         return found
 
+    def _onward(self, at: LayerInput, layer: str) -> LayerInput:
+        while at.layer != layer:
+            after = self._next(at, self.values(at))
+            assert after is not None, "no layer lies behind the last"
+            at = after
+        return at
+
     def render(self, at: LayerInput, values: Tensor) -> Tensor:
         """Draw the layers that follow."""
         after = self._next(at, values)

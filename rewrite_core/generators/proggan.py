@@ -26,8 +26,9 @@ from rewrite_core.errors import FileError, RequestError
 from rewrite_core.files import to_safetensors_bytes
 from rewrite_core.generators.contents import Contents, extent, fill
 from rewrite_core.generators.convolution import Convolution
-from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
+from rewrite_core.generators.generator import Box, Layer, LayerInput
 from rewrite_core.generators.latents import Latents
+from rewrite_core.generators.layered import LayeredGenerator
 from rewrite_core.generators.layout import Layout
 from rewrite_core.settings import Settings
 
@@ -94,7 +95,7 @@ class ProgGANNetwork(nn.Module):
         self.add_module(output, Block(channels[-1], 3, 1))
 
 
-class ProgGANGenerator(Generator):
+class ProgGANGenerator(LayeredGenerator):
     """A progressively grown generator at its last resolution."""
 
     family = SCHEMA
@@ -115,38 +116,11 @@ class ProgGANGenerator(Generator):
         layers = list(self.layers.values())
         return {"channels": [layers[0].in_channels, *(layer.out_channels for layer in layers)]}
 
-    def inputs(self, latents: Latents, layers: Sequence[str]) -> dict[str, LayerInput]:
-        """Draw until the last of `layers` is reached."""
-        wanted = {self.layer(layer).name for layer in layers}
-        found: dict[str, LayerInput] = {}
-        x = self._start(latents)
-        for name in self.layers:
-            if len(found) == len(wanted):
-                break
-            at = LayerInput(name, self._block(name).keys(x), latents)
-            if name in wanted:
-                found[name] = at
-            x = self._after(name, self.values(at))
-        return found
-
     def finish(
         self, at: LayerInput, response: Tensor, energy: Tensor | None = None, box: Box | None = None
     ) -> Tensor:
         """The response itself."""
         return response
-
-    def render(self, at: LayerInput, values: Tensor) -> Tensor:
-        """Draw the layers that follow, and the picture."""
-        names = [name for name, _ in self.network.named_children()]
-        x = self._after(at.layer, values)
-        for name in names[names.index(at.layer) + 1 :]:
-            x = self._after(name, self._block(name)(x))
-        return x
-
-    def pictures(self, latents: Latents) -> Tensor:
-        """Draw all layers."""
-        at = self.keys(latents, next(iter(self.layers)))
-        return self.render(at, self.values(at))
 
     def weight(self, layer: str) -> Tensor:
         """The stored weight [O, C, k, k]."""
@@ -171,18 +145,33 @@ class ProgGANGenerator(Generator):
         assert isinstance(block, Block)
         return block
 
-    def _start(self, latents: Latents) -> Tensor:
+    def _first(self, latents: Latents) -> LayerInput:
         if latents.spec.truncation != 1:
             raise RequestError(
                 found=f"truncation {latents.spec.truncation}",
                 expected=f"1, since {self.name} normalises its latents",
                 remedy="Set truncation to 1.",
             )
-        return latents.z[:, :, None, None]  # [N, D, 1, 1]
+        return self._stopped(next(iter(self.layers)), latents.z[:, :, None, None], latents)
 
-    def _after(self, name: str, values: Tensor) -> Tensor:
-        scaled = self._block(name).scaled(values)
-        return functional.leaky_relu(scaled, SLOPE) if name in self.layers else scaled.clamp(-1, 1)
+    def _next(self, at: LayerInput, values: Tensor) -> LayerInput | None:
+        name = self._behind(at.layer)
+        return self._stopped(name, self._activated(at, values), at.latents) if name in self.layers else None
+
+    def _drawn(self, at: LayerInput, values: Tensor) -> Tensor:
+        output = self._block(self._behind(at.layer))
+        return output.scaled(output(self._activated(at, values))).clamp(-1, 1)
+
+    def _stopped(self, layer: str, x: Tensor, latents: Latents) -> LayerInput:
+        return LayerInput(layer, self._block(layer).keys(x), latents)
+
+    def _behind(self, layer: str) -> str:
+        """The block that follows; behind the last layer it is the output."""
+        names = [name for name, _ in self.network.named_children()]
+        return names[names.index(layer) + 1]
+
+    def _activated(self, at: LayerInput, values: Tensor) -> Tensor:
+        return functional.leaky_relu(self._block(at.layer).scaled(values), SLOPE)
 
 
 def recognise(contents: Contents) -> bool:

@@ -21,8 +21,9 @@ from rewrite_core.errors import FileError, PalimpsestError
 from rewrite_core.files import require_finite, to_safetensors_bytes
 from rewrite_core.generators.description import LatentDescription
 from rewrite_core.generators.flatten import flattened
-from rewrite_core.generators.generator import Box, Generator, Layer, LayerInput
+from rewrite_core.generators.generator import Box, Layer, LayerInput
 from rewrite_core.generators.latents import Distribution, Latents, LatentSpec
+from rewrite_core.generators.layered import LayeredGenerator
 from rewrite_core.generators.layout import Layout
 from rewrite_core.generators.shapes import starts_with_convolution, trace
 from rewrite_core.generators.stack import ConvolutionModule, describe
@@ -34,7 +35,7 @@ TWO = LatentSpec((0, 1))
 """What modules that no step describes are tried on."""
 
 
-class SequentialGenerator(Generator):
+class SequentialGenerator(LayeredGenerator):
     """A generator whose network is one `torch.nn.Sequential` of steps.
 
     `about` is what its ``model.json`` says of source, licence and training data; a saved copy says it again.
@@ -103,33 +104,14 @@ class SequentialGenerator(Generator):
             steps.append(description or [repr(module), _summary(x)])
         return steps
 
-    def inputs(self, latents: Latents, layers: Sequence[str]) -> dict[str, LayerInput]:
-        """Run the stack, keeping what enters each of `layers`."""
-        wanted = {layer: self.layer(layer) for layer in layers}
-        found: dict[str, LayerInput] = {}
-        x = self._start(latents)
-        for name, module in self.network.named_children():
-            if name in wanted:
-                found[name] = LayerInput(name, x, latents)
-                if len(found) == len(wanted):
-                    break
-            x = module(x)
-        return found
-
     def finish(
         self, at: LayerInput, response: Tensor, energy: Tensor | None = None, box: Box | None = None
     ) -> Tensor:
         """Add the bias."""
         return self._convolution(at.layer).finish(response)
 
-    def render(self, at: LayerInput, values: Tensor) -> Tensor:
-        """Run the steps after the layer."""
-        names = [name for name, _ in self.network.named_children()]
-        after = list(self.network.children())[names.index(at.layer) + 1 :]
-        return self._picture(nn.Sequential(*after)(values))
-
     def pictures(self, latents: Latents) -> Tensor:
-        """Run the whole stack."""
+        """Run the whole stack, which need not have a layer."""
         return self._picture(self.network(self._start(latents)))
 
     def weight(self, layer: str) -> Tensor:
@@ -186,6 +168,26 @@ class SequentialGenerator(Generator):
         module = self.network.get_submodule(layer)
         assert isinstance(module, ConvolutionModule)
         return module
+
+    def _first(self, latents: Latents) -> LayerInput:
+        layer = next(iter(self.layers))
+        return LayerInput(layer, self._run(self._start(latents), until=layer), latents)
+
+    def _next(self, at: LayerInput, values: Tensor) -> LayerInput | None:
+        layers = list(self.layers)
+        behind = layers[layers.index(at.layer) + 1 :]
+        return LayerInput(behind[0], self._run(values, at.layer, behind[0]), at.latents) if behind else None
+
+    def _drawn(self, at: LayerInput, values: Tensor) -> Tensor:
+        return self._picture(self._run(values, at.layer))
+
+    def _run(self, x: Tensor, after: str | None = None, until: str | None = None) -> Tensor:
+        """What the steps between two make of x; from the first on, or to the last, where one is not given."""
+        names = [name for name, _ in self.network.named_children()]
+        first, end = names.index(after) + 1 if after else 0, names.index(until) if until else len(names)
+        for module in list(self.network.children())[first:end]:
+            x = module(x)
+        return x
 
     def _start(self, latents: Latents) -> Tensor:
         z = latents.z * latents.spec.truncation  # [N, D]

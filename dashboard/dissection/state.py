@@ -1,0 +1,244 @@
+"""What the views of the page Dissection share: the concepts, the dissection, and work in the background.
+
+    found = dissection_of(visitor)           # None until it is there; asking for it begins the job
+    if found is None:
+        show_work(visitor, DISSECTION)       # once on a page: how far, how long still, Cancel
+
+    ranked = brought(visitor, "ranking", key, _ranked, "Ranking units", lambda progress: rank(…, progress))
+    if ranked is None:
+        show_work(visitor, "ranking")
+
+A result is kept for all visitors under a key that names all that it depends on, in a `Budget` of the caller's. Each
+visitor has one job a purpose: asking with another key cancels it. Visitors who ask for the same dissection share the
+work, for their jobs meet in the store (`rewrite_core.statistics.gather`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import streamlit as st
+import torch
+
+from dashboard.budget import Budget
+from dashboard.dissection.choices import Asked
+from dashboard.opening import paths_allowed
+from dashboard.progress import follow, jobs
+from dashboard.session import Session, service
+from dissect.concepts import ConceptSource
+from dissect.concepts.catalogue import embedded_concepts, known, open_concepts
+from dissect.units import Dissection, dissect
+from rewrite_core.errors import PalimpsestError, RequestError
+from rewrite_core.generators import Generator, LatentSpec
+from rewrite_core.jobs import Progress
+from rewrite_core.statistics import Maxima, SecondMoment
+
+__all__ = [
+    "DISSECTION",
+    "brought",
+    "choose",
+    "concepts_text",
+    "dissection_of",
+    "identity_of",
+    "judge_of",
+    "layers_of",
+    "open_source",
+    "show_work",
+    "source_of",
+    "spec_of",
+    "subject_of",
+]
+
+T = TypeVar("T")
+
+DISSECTION = "dissection"
+"""The purpose of the job that dissects."""
+ALSO = (Maxima(), SecondMoment())
+"""What the sheets of units need beside, gathered in the same pass."""
+
+_MOMENT = 0.8  # seconds that a run waits for a new job, so that what is stored never flashes a bar
+
+
+def _size(found: Dissection) -> int:
+    tensors = (value for layer in found.layers.values() for value in vars(layer).values())
+    return sum(value.nbytes for value in tensors if isinstance(value, torch.Tensor))
+
+
+_dissected: Budget[Dissection] = Budget(256 << 20, _size)
+
+
+# The visitor's choices
+
+
+def choose(visitor: Session, **chosen: Any) -> None:
+    """Replace some of the visitor's choices."""
+    visitor.dissecting = replace(visitor.dissecting, **chosen)
+
+
+def layers_of(visitor: Session) -> tuple[str, ...]:
+    """The layers that are dissected, in the generator's order."""
+    return visitor.dissecting.layers or tuple(visitor.generator.layers)
+
+
+def spec_of(visitor: Session) -> LatentSpec:
+    """The samples, numbered as everywhere in the session."""
+    return visitor.spec(tuple(range(visitor.dissecting.samples)))
+
+
+# The concepts
+
+
+def concepts_text(visitor: Session) -> str:
+    """What the visitor's concepts are opened by: their own choice, else what ships with the generator, or colours."""
+    shipped = visitor.embedded_name and embedded_concepts(visitor.generator)
+    return visitor.dissecting.concepts or ("embedded" if shipped else "colours")
+
+
+def source_of(visitor: Session) -> ConceptSource:
+    """The visitor's concepts.
+
+    Raises:
+        PalimpsestError: they cannot be had.
+    """
+    return visitor.dissecting.own or open_source(visitor.generator, concepts_text(visitor))
+
+
+def open_source(generator: Generator, text: str) -> ConceptSource:
+    """The source that `text` asks for, opened once for all visitors; files and models of the hub for the owner alone.
+
+    Raises:
+        PalimpsestError: there is none, it does not fit, or it may not be opened from here.
+    """
+    ours = {"embedded", *(offer.text for offer in known(generator) if not offer.why_not)}
+    if text not in ours and not paths_allowed():
+        raise RequestError(
+            found=f"concepts {text[:80]!r}, which this server does not offer",
+            expected=f"one of {', '.join(sorted(ours))}",
+            remedy="Choose one of these, or paint your own.",
+        )
+    return _opened(generator.fingerprint, text, _changed(text), generator)
+
+
+def judge_of(visitor: Session) -> ConceptSource:
+    """Concepts that may judge edited pictures: the visitor's, else others that ship with the generator, else colours.
+
+    Raises:
+        PalimpsestError: the visitor's own cannot be had.
+    """
+    chosen = source_of(visitor)
+    if chosen.pixels_only:
+        return chosen
+    for name in embedded_concepts(visitor.generator) if visitor.embedded_name else ():
+        with suppress(PalimpsestError):  # of a kind that is not installed
+            source = open_source(visitor.generator, f"embedded:{name}")
+            if source.pixels_only:
+                return source
+    return open_source(visitor.generator, "colours")
+
+
+def identity_of(source: ConceptSource) -> str:
+    """Everything that its labels depend on, as a part of a key."""
+    return json.dumps([source.identity(), list(source.names)], sort_keys=True, default=str)
+
+
+def subject_of(visitor: Session) -> Generator:
+    """What is dissected: the generator with the sidebar's rules if the concepts see pixels alone, else as it was loaded.
+
+    Raises:
+        PalimpsestError: the concepts cannot be had.
+    """
+    ruled = source_of(visitor).pixels_only and visitor.rules.active
+    return visitor.edited() if ruled else visitor.generator
+
+
+@st.cache_resource(max_entries=16, show_spinner="Opening the concepts…")
+def _opened(fingerprint: str, text: str, changed: float, _generator: Generator) -> ConceptSource:
+    return open_concepts(text, _generator)
+
+
+def _changed(text: str) -> float:
+    """When the file that `text` names was written; 0 if it names none."""
+    with suppress(OSError, ValueError):
+        return Path(text).stat().st_mtime
+    return 0.0
+
+
+# The dissection
+
+
+def dissection_of(visitor: Session) -> Dissection | None:
+    """The dissection that the visitor has asked for, if it is there; else a job is on its way, or they have not asked.
+
+    Raises:
+        PalimpsestError: the concepts cannot be had.
+    """
+    if not (visitor.embedded_name or visitor.dissecting.begun):
+        return None
+    source, subject, spec = source_of(visitor), subject_of(visitor), spec_of(visitor)
+    layers, settings = layers_of(visitor), visitor.dissecting.settings
+    key = (subject.fingerprint, spec, layers, identity_of(source), settings)
+
+    def work(progress: Progress) -> Dissection:
+        store = service().store
+        return dissect(subject, spec, layers, source, settings, also=ALSO, store=store, progress=progress)
+
+    label = f"Dissecting {_some(layers)} · {source.title} · {len(spec):,} samples"
+    return brought(visitor, DISSECTION, key, _dissected, label, work)
+
+
+def _some(layers: Sequence[str]) -> str:
+    return layers[0] if len(layers) == 1 else f"{len(layers)} layers"
+
+
+# Work in the background
+
+
+def brought(
+    visitor: Session,
+    purpose: str,
+    key: Hashable,
+    kept: Budget[T],
+    label: str,
+    work: Callable[[Progress], T],
+) -> T | None:
+    """What `work` gives, if it is `kept` under `key` or comes within a moment; else it goes on in the background.
+
+    Raises:
+        RequestError: the visitor has too many jobs under way.
+    """
+    found = kept.peek(key)
+    if found is not None:
+        return found
+    asked = visitor.asked.get(purpose)
+    if asked is None or asked.key != key or (asked.job.status == "done" and asked.job.result is None):
+        if asked:
+            asked.job.cancel()
+        job = jobs().submit(
+            visitor.visitor, label, lambda progress: kept.get(key, lambda: work(progress))
+        )
+        asked = Asked(key, job)
+        visitor.asked = {**visitor.asked, purpose: asked}
+    asked.job.wait(max(asked.job.submitted + _MOMENT - time.monotonic(), 0))
+    result: T | None = asked.job.result
+    return result
+
+
+def show_work(visitor: Session, purpose: str) -> None:
+    """How far the job of this purpose is, with Cancel; why it failed, and another try. Nothing where there is none."""
+    asked = visitor.asked.get(purpose)
+    if asked is None:
+        return
+    follow(asked.job, lambda _: None)
+    if asked.job.ended and asked.job.status != "done":
+        st.button("Go on" if asked.job.status == "cancelled" else "Try again", key=f"again-{purpose}",
+                  icon=":material/refresh:", on_click=_again, args=(visitor, purpose))
+
+
+def _again(visitor: Session, purpose: str) -> None:
+    visitor.asked = {name: asked for name, asked in visitor.asked.items() if name != purpose}
