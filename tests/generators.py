@@ -16,6 +16,7 @@ from rewrite_core.files import to_safetensors_bytes
 from rewrite_core.generators import Box, Generator, LayerInput, SequentialGenerator, Source, from_sequential
 from rewrite_core.generators.flatten import flattened
 from rewrite_core.generators.latents import Latents
+from rewrite_core.generators.own import PictureId
 from rewrite_core.rules.rule import Provenance, Rule, versions
 
 __all__ = [
@@ -145,7 +146,7 @@ def some_rule(generator: Generator, layer: str = PLAIN, seed: int = 0, name: str
     return Rule(directions, delta, made_for)
 
 
-def painted(image: int, *box: int, size: tuple[int, int] = (16, 16)) -> Painted:
+def painted(image: PictureId, *box: int, size: tuple[int, int] = (16, 16)) -> Painted:
     """A rectangle (top, left, bottom, right) on one picture."""
     return Painted(image, Mask.rectangle(size, *box))
 
