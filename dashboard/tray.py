@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dashboard.session import Session
+from dashboard.text import plain
+from rewrite_core.generators.own import short
 from rewrite_core.pictures import encode_png, outline
 from rewrite_core.rules.request import Painted
 
@@ -56,13 +58,13 @@ def _thumb(session: Session, part: str, painted: Painted, key: str) -> None:
         session.change(**{part: rest})
 
     with st.container(width=SIDE, gap=None):
-        picture = session.pictures((painted.image,))[0]
+        picture = session.pictures([painted.image])[0]
         st.image(thumbnail(picture, painted, part), width=SIDE)
         st.button(
-            f"{painted.image}",
+            plain(short(painted.image)),
             icon=":material/close:",
             type="tertiary",
-            help=f"Remove the region painted on picture {painted.image}",
+            help=f"Remove the region painted on picture {plain(str(painted.image))}",
             key=f"remove-{part}-{key}",
             on_click=remove,
         )
