@@ -204,7 +204,7 @@ def test_a_name_cannot_become_a_link(visitor):
     app = visit(visitor)
     paint(app, visitor, "Copy")
     labels = [button.label for button in app.button if button.key and button.key.startswith("remove-object")]
-    assert labels == [r"\[x\]\(http\:…"]
+    assert labels == [r"\[x\]\(http\://e\)"]
 
 
 def test_figures_show_it_and_the_command_names_the_numbered(visitor):
