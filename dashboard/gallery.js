@@ -1,4 +1,4 @@
-// The gallery in the page: a listbox of pictures named by their seeds. Python sends the pictures once (`data`, the same
+// The gallery in the page: a listbox of pictures, called by their seeds or by names of their own. Python sends the pictures once (`data`, the same
 // bytes until something changes, recognised by `stamp`); a click marks a picture here and is reported as `pick`.
 
 const VIEWS = [["pair", "Side by side"], ["before", "Before"], ["after", "After"], ["difference", "Difference"]];
@@ -30,17 +30,18 @@ function draw(gallery, data, parent) {
   });
 }
 
-function option({ seed, before, after, note }) {
-  const name = `seed ${seed}`;
-  const cell = make("div", "cell", { role: "option", tabindex: "-1", "aria-label": note ? `${name}, ${note}` : name });
-  cell.dataset.seed = seed;
+function option({ seed, name, before, after, note }) {
+  const called = name ?? `seed ${seed}`;
+  const cell = make("div", "cell", { role: "option", tabindex: "-1", "aria-label": note ? `${called}, ${note}` : called });
+  cell.picture = seed;
   const pictures = make("div", "pictures", {});
   const stack = make("div", "stack", {});
-  stack.append(picture(before, after ? `${name} before` : name, "before"));
-  if (after) stack.append(picture(after, `${name} after`, "after"));
+  stack.append(picture(before, after ? `${called} before` : called, "before"));
+  if (after) stack.append(picture(after, `${called} after`, "after"));
   pictures.append(stack);
   const label = make("div", "label", {});
-  label.append(text("span", "seed", seed), ...(note ? [text("span", "note", note)] : []));
+  label.append(text("span", "seed", name ?? seed), ...(note ? [text("span", "note", note)] : []));
+  if (name) label.title = name;
   cell.append(pictures, label);
   return cell;
 }
@@ -72,7 +73,7 @@ function show(gallery, grid, view) {
 
 function mark(grid, seed) {
   const cells = [...grid.children];
-  const chosen = cells.find((cell) => Number(cell.dataset.seed) === seed);
+  const chosen = cells.find((cell) => cell.picture === seed);
   for (const cell of cells) {
     cell.setAttribute("aria-selected", String(cell === chosen));
     cell.tabIndex = cell === (chosen ?? cells[0]) ? 0 : -1;
@@ -82,13 +83,13 @@ function mark(grid, seed) {
 function listen(grid, select) {
   const cellOf = (event) => event.target.closest(".cell");
   const unflip = () => grid.querySelector(".flipped")?.classList.remove("flipped");
-  grid.onclick = (event) => cellOf(event) && select(Number(cellOf(event).dataset.seed));
+  grid.onclick = (event) => cellOf(event) && select(cellOf(event).picture);
   grid.onpointerdown = (event) => event.button === 0 && cellOf(event)?.classList.add("flipped");
   grid.onpointerup = grid.onpointerleave = grid.onpointercancel = unflip;
   grid.onkeydown = (event) => {
     const cell = cellOf(event);
     if (!cell) return;
-    if (event.key === "Enter" || event.key === " ") select(Number(cell.dataset.seed));
+    if (event.key === "Enter" || event.key === " ") select(cell.picture);
     else if (!move(grid, cell, event.key)) return;
     event.preventDefault();
   };

@@ -1,9 +1,9 @@
-"""Pictures in a grid, named by their seeds, one click to select.
+"""Pictures in a grid, called by their seeds or names, one click to select.
 
-`gallery` shows `Picture`s (uint8 `[H, W, 3]`) and returns the seed of the selected one. A picture may carry an
+`gallery` shows `Picture`s (uint8 `[H, W, 3]`) and returns which one is selected. A picture may carry an
 `after`: the grid then offers before | after side by side, each alone (pressing a picture flips it) and the
 difference, without another run of the page. Heat maps are composited by the caller; a `note` is a word or a number
-beside the seed. Pictures up to 128 px are enlarged by a whole factor, pixels and all.
+beside the seed or name. Pictures up to 128 px are enlarged by a whole factor, pixels and all.
 
 The component (`gallery.js`, `gallery.css`) is given to the page inline. Two rules keep it fast: a picture is encoded
 once (by content, for all visitors), and what is sent stays the same to the byte until pictures or layout change, so
@@ -19,7 +19,7 @@ import base64
 import hashlib
 import io
 import secrets
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,10 +32,13 @@ from PIL import Image
 from dashboard.ranges import format_ranges, parse_ranges
 from dashboard.text import plain
 from rewrite_core.errors import RequestError
+from rewrite_core.generators.own import PictureId, key_of
 
 __all__ = ["Picture", "View", "gallery", "range_box"]
 
 View = Literal["pair", "before", "after", "difference"]
+Key = int | str
+"""What the browser calls a picture: its seed, or a word that stands for one of the visitor's own."""
 
 _SMALL = 128  # pictures up to this side are enlarged by a whole factor and sent without loss
 _SENT = 256  # larger pictures are sent at this side
@@ -51,9 +54,9 @@ _component = st.components.v2.component(
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture and its seed; `after` is the same seed under the rules, of the same size."""
+    """A picture and which one it is; `after` is the same one under the rules, of the same size."""
 
-    seed: int
+    which: PictureId
     image: NDArray[np.uint8]
     after: NDArray[np.uint8] | None = None
     note: str = ""
@@ -63,12 +66,12 @@ def gallery(
     pictures: Sequence[Picture],
     *,
     key: str,
-    selected: int | None = None,
+    selected: PictureId | None = None,
     size: int = 112,
     columns: int | None = None,
     view: View = "pair",
-) -> int | None:
-    """Show `pictures` and return the selected seed.
+) -> PictureId | None:
+    """Show `pictures` and return the one that is selected.
 
     `selected` is the page's own selection, which several galleries may share: pass what was returned last, and a new
     click is returned instead of it. Without it a gallery remembers its own. `view` is where pairs start.
@@ -77,11 +80,12 @@ def gallery(
         st.caption("No pictures yet.")
         return selected
     digest, payload = _payload(pictures, size, columns, view)
-    shown, chosen = _settled(key, digest, [picture.seed for picture in pictures], selected)
+    offered: dict[Key | None, PictureId] = {key_of(picture.which): picture.which for picture in pictures}
+    shown, chosen = _settled(key, digest, offered, None if selected is None else key_of(selected))
     data = {**payload, "stamp": shown.stamp, "selected": shown.start}
     _component(key=key, data=data, default={"pick": None}, on_pick_change=lambda: None)
     _records()[key] = shown  # only now: a run cut off at the component leaves the click to the next
-    return chosen
+    return offered.get(chosen, chosen if isinstance(chosen, int) else selected)
 
 
 def range_box(label: str = "Seeds", *, key: str, default: str = "0-31") -> tuple[int, ...]:
@@ -116,15 +120,15 @@ class _Shown:
 
     Attributes:
         digest: of the pictures and their layout.
-        stamp: names this sending of them; `start` is the seed marked in it.
-        marked: the seed marked by now.
+        stamp: names this sending of them; `start` is the key of the picture marked in it.
+        marked: the key of the one marked by now.
         at: when the browser reported the last pick that was heard.
     """
 
     digest: str = ""
     stamp: str = ""
-    start: int | None = None
-    marked: int | None = None
+    start: Key | None = None
+    marked: Key | None = None
     at: int | None = 0
 
 
@@ -133,15 +137,17 @@ def _records() -> dict[str, _Shown]:
     return records
 
 
-def _settled(key: str, digest: str, seeds: Sequence[int], selected: int | None) -> tuple[_Shown, int | None]:
-    """Hear a new pick, or else keep the page's selection; what the browser shall show, and the selected seed."""
+def _settled(
+    key: str, digest: str, offered: Container[Key | None], selected: Key | None
+) -> tuple[_Shown, Key | None]:
+    """Hear a new pick, or else keep the page's selection; what the browser shall show, and what is selected."""
     shown = _records().get(key, _Shown())
     pick = (st.session_state.get(key) or {}).get("pick") or {}
     chosen = shown.marked if selected is None else selected
     if pick and pick.get("stamp", shown.stamp) == shown.stamp and pick.get("at") != shown.at:
-        chosen = int(pick["selected"])
+        chosen = pick["selected"] if isinstance(pick["selected"], str) else int(pick["selected"])
         shown = replace(shown, marked=chosen, at=pick.get("at"))
-    mark = chosen if chosen in seeds else None
+    mark = chosen if chosen in offered else None
     if shown.digest != digest or shown.marked != mark or key not in st.session_state:
         shown = _Shown(digest, secrets.token_hex(8), mark, mark, shown.at)
     return shown, mark if selected is None else chosen
@@ -168,7 +174,9 @@ def _payload(
 
 def _item(picture: Picture) -> dict[str, Any]:
     after = None if picture.after is None else _encoded(picture.after)
-    return {"seed": picture.seed, "before": _encoded(picture.image), "after": after, "note": picture.note}
+    shown = {"before": _encoded(picture.image), "after": after, "note": picture.note}
+    name = {} if isinstance(picture.which, int) else {"name": str(picture.which)}
+    return {"seed": key_of(picture.which), **name, **shown}
 
 
 def _encoded(image: NDArray[np.uint8]) -> str:

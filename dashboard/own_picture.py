@@ -1,4 +1,7 @@
-"""A panel for a picture of the visitor's own: given, projected, and drawn with the rules that are on."""
+"""A panel for a picture of the visitor's own: given, projected, and drawn with the rules that are on.
+
+What is found joins the pictures that can be painted on (`Session.take`).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def own_picture(session: Session) -> None:
     st.subheader("A picture of your own")
     _search(session)
     if session.projecting:
-        follow(session.projecting, lambda projected: _take(session, projected))
+        follow(session.projecting, session.take)
     if session.projected:
         _result(session, session.projected)
 
@@ -77,21 +80,17 @@ def _begin(session: Session, name: str, content: bytes, space: Space, steps: int
     session.projecting = jobs().submit(session.visitor, "Projecting", work)
 
 
-def _take(session: Session, projected: Projected) -> None:
-    session.projected = projected
-
-
 def _result(session: Session, projected: Projected) -> None:
     """The pictures side by side, how near they are, and downloads."""
-    found, name = projected.found, projected.name
+    found, name = projected.found, projected.own.name
     pictures = {"given": found.wanted, "projected": found.picture}
     if session.rules.active:
-        pictures["with rules"] = projected.under(session.edited())
+        pictures["with rules"] = session.pictures([projected.own], edited=True)[0]
     for column, (caption, picture) in zip(st.columns(3), pictures.items(), strict=False):
         column.image(_png(session, picture), caption, width="stretch")
     st.caption(
         f"{plain(name)} in {found.space}: loss {found.loss:.4f}, from {found.losses[0]:.4f} "
-        f"in {len(found.losses)} steps."
+        f"in {len(found.losses)} steps. On the page Rewriting it is the first of the pictures to paint on."
     )
     with st.container(horizontal=True, key="projected-files"):
         st.download_button(

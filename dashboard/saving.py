@@ -14,6 +14,7 @@ from dashboard.ranges import format_ranges
 from dashboard.session import Session
 from dashboard.text import plain
 from rewrite_core.generators import Form, Generator, exported
+from rewrite_core.generators.own import PictureId, short
 from rewrite_core.rules.record import record_of
 from rewrite_core.rules.rule import Rule
 
@@ -23,8 +24,8 @@ FOLDER = "Model folder"
 FORMATS = {"PNG": "image/png", "SVG": "image/svg+xml", "PDF": "application/pdf"}
 
 
-def save_menu(session: Session, seeds: tuple[int, ...]) -> None:
-    """A menu with everything that can be saved now; `seeds` are the pairs on screen."""
+def save_menu(session: Session, images: Sequence[PictureId]) -> None:
+    """A menu with everything that can be saved now; `images` are the pairs on screen."""
     with st.popover("Save", icon=":material/download:", key="save-menu"):
         if not session.unpainted:
             content = session.request().to_json()
@@ -36,9 +37,11 @@ def save_menu(session: Session, seeds: tuple[int, ...]) -> None:
         for index, (rule, name) in enumerate(zip(rules, rule_files(rules), strict=True)):
             label = f"Rule “{plain(rule.name)}”"
             st.download_button(label, rule.to_bytes(), name, on_click="ignore", key=f"save-rule-{index}")
-        _figure(session, seeds)
+        _figure(session, images)
         weights_download(session, "Edited weights", key="save-weights")
-        st.caption("The pairs from a terminal, with the files above")
+        seeds = tuple(image for image in images if isinstance(image, int))
+        numbered = "" if len(seeds) == len(images) else "numbered "
+        st.caption(f"The {numbered}pairs from a terminal, with the files above")
         st.code(command(session, seeds), language="bash", wrap_lines=True)
 
 
@@ -63,7 +66,7 @@ def weights_download(session: Session, label: str, key: str) -> None:
 
 
 def command(session: Session, seeds: tuple[int, ...]) -> str:
-    """The command that makes the pairs on screen from the saved rules."""
+    """The command that makes the pairs of these `seeds` from the saved rules."""
     spec = session.spec(seeds)
     options = {
         "--model": session.embedded_name or session.origin or "MODEL",
@@ -96,12 +99,13 @@ def model_zip(fingerprint: str, form: Form, _generator: Generator, _rules: Seque
     return buffer.getvalue()
 
 
-def _figure(session: Session, seeds: tuple[int, ...]) -> None:
+def _figure(session: Session, images: Sequence[PictureId]) -> None:
     chosen = st.segmented_control("Pairs as a figure", list(FORMATS), key="save-format")
     if chosen:
         from dissect.figures import pair_figure, save_figure  # matplotlib takes a while to import
 
-        figure = pair_figure(session.pictures(seeds), session.pictures(seeds, edited=True), seeds)
+        before, after = session.pictures(images), session.pictures(images, edited=True)
+        figure = pair_figure(before, after, [short(image) for image in images])
         content = save_figure(figure, chosen.lower())
         name = f"pairs.{chosen.lower()}"
         st.download_button(name, content, name, FORMATS[chosen], on_click="ignore", key="save-figure")

@@ -9,7 +9,7 @@ that it depends on (`st.cache_resource`).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,7 @@ from dashboard.dissection.choices import Asked, Choices
 from dashboard.projecting import Projected
 from rewrite_core.directions.matches import Matches
 from rewrite_core.generators import Generator, LatentSpec, embedded_names, find_device, open_generator
+from rewrite_core.generators.own import OwnPicture, PictureId
 from rewrite_core.jobs import Job, Progress
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rewrite import Edit, check_model
@@ -34,6 +35,8 @@ __all__ = ["THE_APP", "Session", "drawn", "embedded", "service", "session", "sta
 
 THE_APP = "the app"
 """Who asks for statistics that no visitor has asked for."""
+MOST_OWN = 24
+"""Pictures of a visitor's own to choose from: the newest."""
 
 
 @dataclass
@@ -46,7 +49,9 @@ class Session:
         tried: the request last handed to the solver; from then on every change of the draft is solved again.
         trial: its solution, drawn on top of the stack until it is kept or dropped.
         dropped: the trial that Undo took away, for Redo.
-        projected: the visitor's own picture as the generator draws it, and `projecting` the search for one.
+        projected: what the last search for a picture of the visitor's own found, and `projecting` the one under way.
+        own: the visitor's own pictures, the newest first: projected, or painted on in an edit that was loaded.
+        selected: the picture that every gallery has selected.
         view: which of the rewriting page's views is shown.
         dissecting: what is chosen on the page Dissection, and `asked` the jobs of its views, by what they are for.
         origin: the path that the generator was opened from, if it was.
@@ -70,7 +75,8 @@ class Session:
     projected: Projected | None = None
     dissecting: Choices = field(default_factory=Choices)
     asked: Mapping[str, Asked] = field(default_factory=dict)
-    selected: int = 0
+    own: tuple[OwnPicture, ...] = ()
+    selected: PictureId = 0
     view: str = "Paint"
     title: str = ""
     origin: str = ""
@@ -102,9 +108,19 @@ class Session:
         """Whether nothing is painted yet."""
         return not (self.draft.object or self.draft.paste or self.draft.key)
 
-    def select(self, seed: int | None) -> None:
+    def select(self, image: PictureId | None) -> None:
         """The picture that every gallery has selected, unless none was."""
-        self.selected = self.selected if seed is None else seed
+        self.selected = self.selected if image is None else image
+
+    def adopt(self, pictures: Iterable[OwnPicture]) -> None:
+        """Put pictures of the visitor's own before those that there are to choose from."""
+        self.own = tuple(dict.fromkeys((*pictures, *self.own)))[:MOST_OWN]
+
+    def take(self, projected: Projected) -> None:
+        """Show what a search found, and have it ready to be painted on."""
+        self.projected = projected
+        self.adopt([projected.own])
+        self.selected, self.view = projected.own, "Paint"
 
     def clear_edit(self) -> None:
         """Start painting anew; the stack of kept rules stays."""
@@ -128,7 +144,7 @@ class Session:
         Raises:
             ModelMismatch: if it was made for a generator that is not open, with the fingerprints of both.
             LayerError: if it names a layer that there is not.
-            MaskError: if one of its masks is empty.
+            RequestError: if a picture's latents are not such as the generator takes; a MaskError where a mask is empty.
         """
         request.require_areas()
         for name in embedded_names():
@@ -141,6 +157,7 @@ class Session:
         layer = self.generator.layer(request.layer).name if request.layer else self.layer
         self.clear_edit()
         self.draft = request
+        self.adopt(request.own)
         self.truncation, self.label = request.latents.truncation, request.latents.label
         self.title = title
         self.layer = layer
@@ -197,9 +214,15 @@ class Session:
         """The latents of pictures by number, as this visitor's draft counts them."""
         return self.latents.spec(seeds)
 
-    def pictures(self, seeds: tuple[int, ...], *, edited: bool = False) -> NDArray[np.uint8]:
-        """Pictures [N, H, W, 3] of these seeds, with or without the rules."""
-        return drawn(self.spec(seeds), self.edited() if edited else self.generator)
+    def pictures(self, images: Sequence[PictureId], *, edited: bool = False) -> NDArray[np.uint8]:
+        """Pictures [N, H, W, 3], by number or of the visitor's own, with or without the rules."""
+        view = self.edited() if edited else self.generator
+        numbers = tuple(image for image in images if isinstance(image, int))
+        numbered = drawn(self.spec(numbers), view)
+        if len(numbers) == len(images):
+            return numbered
+        rest = iter(numbered)
+        return np.stack([next(rest) if isinstance(image, int) else drawn(image, view)[0] for image in images])
 
     @property
     def embedded_name(self) -> str:
@@ -231,9 +254,13 @@ _gathered: Budget[LayerStatistics] = Budget(
 )
 
 
-def drawn(spec: LatentSpec, generator: Generator) -> NDArray[np.uint8]:
+def drawn(what: LatentSpec | OwnPicture, generator: Generator) -> NDArray[np.uint8]:
     """Pictures [N, H, W, 3], drawn once for all visitors; a view's fingerprint is not its pristine network's."""
-    return _drawn.get((generator.fingerprint, spec), lambda: generator.draw(spec))
+
+    def draw() -> NDArray[np.uint8]:
+        return generator.draw(what.latents(generator) if isinstance(what, OwnPicture) else what)
+
+    return _drawn.get((generator.fingerprint, what), draw)
 
 
 @st.cache_resource(show_spinner=False)

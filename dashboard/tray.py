@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dashboard.session import Session
+from dashboard.text import plain
 from rewrite_core.pictures import encode_png, outline
 from rewrite_core.rules.request import Painted
 
 __all__ = ["thumbnail", "tray"]
 
 SIDE = 54
+ONE_LINE = ".st-key-tray button * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }"
+"""A long name takes as much room as a number; the tooltip has all of it."""
 COLOURS = {
     "object": (240, 200, 40),
     "paste": (235, 70, 70),
@@ -25,6 +28,12 @@ COLOURS = {
 
 def tray(session: Session) -> None:
     """The context in one row, copy and paste in another, and what is protected if anything is."""
+    st.html(f"<style>{ONE_LINE}</style>")
+    with st.container(key="tray"):
+        _rows(session)
+
+
+def _rows(session: Session) -> None:
     _row(session, "Context", "key", "Where the rule is to act: paint it in a few pictures.")
     copied, pasted = st.columns(2)
     with copied:
@@ -56,13 +65,13 @@ def _thumb(session: Session, part: str, painted: Painted, key: str) -> None:
         session.change(**{part: rest})
 
     with st.container(width=SIDE, gap=None):
-        picture = session.pictures((painted.image,))[0]
+        picture = session.pictures([painted.image])[0]
         st.image(thumbnail(picture, painted, part), width=SIDE)
         st.button(
-            f"{painted.image}",
+            plain(str(painted.image)),
             icon=":material/close:",
             type="tertiary",
-            help=f"Remove the region painted on picture {painted.image}",
+            help=f"Remove the region painted on picture {plain(str(painted.image))}",
             key=f"remove-{part}-{key}",
             on_click=remove,
         )

@@ -64,14 +64,14 @@ _saving = threading.Lock()  # the style of files is a setting of the process
 def pair_figure(
     before: Picture,
     after: Picture,
-    seeds: Sequence[int],
+    labels: Sequence[object],
     title: str | None = None,
     *,
     columns: int | None = None,
     width: Width = "page",
 ) -> Figure:
-    """Pictures `before` [N, H, W, 3] over those `after`, the seed under each pair."""
-    captions = [str(seed) for seed in seeds]
+    """Pictures `before` [N, H, W, 3] over those `after`, each pair over its label."""
+    captions = [str(label) for label in labels]
     return _figure({"before": before, "after": after}, captions, title, columns, width)
 
 

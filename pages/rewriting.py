@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from dashboard.text import plain
 from dashboard.tray import tray
 from rewrite_core.directions.matches import Matches
 from rewrite_core.errors import PalimpsestError
+from rewrite_core.generators.own import PictureId, key_of
 from rewrite_core.pictures import Mask, blend_heat, enlarge, overlay_heat
 from rewrite_core.rules.examples import example_edits
 from rewrite_core.rules.request import EditRequest, Painted
@@ -113,8 +114,8 @@ def painting(visitor: Session) -> None:
     """The canvas over the selected picture, and the pictures to choose from."""
     canvas, choice = st.columns([1.2, 1], gap="medium")
     with choice:
-        seeds = range_box("Pictures", key="seeds")
-        pictures = [Picture(seed, image) for seed, image in zip(seeds, visitor.pictures(seeds), strict=True)]
+        offered: tuple[PictureId, ...] = (*visitor.own, *range_box("Pictures", key="seeds"))
+        pictures = [Picture(*pair) for pair in zip(offered, visitor.pictures(offered), strict=True)]
         visitor.select(gallery(pictures, key="choice", selected=visitor.selected, size=64))
     with canvas:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -130,12 +131,12 @@ def painting(visitor: Session) -> None:
                 label_visibility="collapsed",
                 help="Brush width",
             )
-        image = f"{visitor.generator.fingerprint[:8]}-{visitor.truncation}-{visitor.label}-{visitor.selected}"
-        picture = visitor.pictures((visitor.selected,))[0]
+        image = sheet(visitor)
+        picture = visitor.pictures([visitor.selected])[0]
         painted = paint(
             picture, role="edit", image=image, tool=tool or "brush", brush=brush, buttons=tuple(PARTS)
         )
-        st.caption(f"Picture {visitor.selected}, as the generator draws it without rules.")
+        st.caption(f"Picture {plain(str(visitor.selected))}, as the generator draws it without rules.")
     if painted.pressed:
         part, region = PARTS[painted.pressed], Painted(visitor.selected, Mask.from_array(painted.mask))
         present = getattr(visitor.draft, part)
@@ -144,27 +145,36 @@ def painting(visitor: Session) -> None:
         st.rerun()
 
 
-def pairs(visitor: Session) -> tuple[int, ...]:
-    """Before and after, on pictures that were never painted on; the seeds on screen."""
-    seeds = range_box("Fresh pictures", key="fresh", default="1000-1023")
+def sheet(visitor: Session) -> str:
+    """What the canvas calls the selected picture: strokes belong to a picture as it is drawn."""
+    counted = f"{visitor.truncation}-{visitor.label}-" if isinstance(visitor.selected, int) else ""
+    return f"{visitor.generator.fingerprint[:8]}-{counted}{key_of(visitor.selected)}"
+
+
+def pairs(visitor: Session) -> tuple[PictureId, ...]:
+    """Before and after: the visitor's own pictures, and others that were never painted on; what is on screen."""
+    shown: tuple[PictureId, ...] = (
+        *visitor.own,
+        *range_box("Fresh pictures", key="fresh", default="1000-1023"),
+    )
     if not visitor.rules.active:
         st.caption("No rule is on: paint an edit and press Try, or load an example.")
-    gallery(before_after(visitor, seeds), key="pairs", size=96, view="pair")
-    return seeds
+    gallery(before_after(visitor, shown), key="pairs", size=96, view="pair")
+    return shown
 
 
-def all_pictures(visitor: Session) -> tuple[int, ...]:
+def all_pictures(visitor: Session) -> tuple[PictureId, ...]:
     """The gallery under the rules, each picture beside its original."""
-    seeds = range_box("Pictures", key="gallery-seeds", default="0-63")
-    pictures = before_after(visitor, seeds)
+    shown: tuple[PictureId, ...] = (*visitor.own, *range_box("Pictures", key="gallery-seeds", default="0-63"))
+    pictures = before_after(visitor, shown)
     visitor.select(gallery(pictures, key="gallery", selected=visitor.selected, size=96, view="after"))
-    return seeds
+    return shown
 
 
-def before_after(visitor: Session, seeds: tuple[int, ...]) -> list[Picture]:
+def before_after(visitor: Session, images: Sequence[PictureId]) -> list[Picture]:
     """Pictures without the rules, each with what the rules make of it."""
-    before, after = visitor.pictures(seeds), visitor.pictures(seeds, edited=True)
-    return [Picture(*pair) for pair in zip(seeds, before, after, strict=True)]
+    before, after = visitor.pictures(images), visitor.pictures(images, edited=True)
+    return [Picture(*pair) for pair in zip(images, before, after, strict=True)]
 
 
 def found(visitor: Session, matches: Matches) -> None:
@@ -260,11 +270,11 @@ def view(visitor: Session) -> None:
         st.space("stretch")
         files(visitor)
         saving = st.container(width="content")
-    seeds: tuple[int, ...] = DEFAULT_PAIRS
+    images: tuple[PictureId, ...] = DEFAULT_PAIRS
     if visitor.view == BEFORE_AFTER:
-        seeds = pairs(visitor)
+        images = pairs(visitor)
     elif visitor.view == GALLERY:
-        seeds = all_pictures(visitor)
+        images = all_pictures(visitor)
     elif visitor.view == MATCHES and visitor.matches:
         found(visitor, visitor.matches)
     elif visitor.view == MATCHES:
@@ -272,7 +282,7 @@ def view(visitor: Session) -> None:
     else:
         painting(visitor)
     with saving:
-        save_menu(visitor, seeds)
+        save_menu(visitor, images)
 
 
 page(session())

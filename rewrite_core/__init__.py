@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rewrite_core.directions.matches import Matches, matches
     from rewrite_core.errors import PalimpsestError
     from rewrite_core.generators import Generator, LatentSpec, embedded_names, from_sequential, open_generator
+    from rewrite_core.generators.own import OwnPicture
     from rewrite_core.pictures import Mask
     from rewrite_core.rules.examples import example_edit
     from rewrite_core.rules.request import EditRequest, Painted
@@ -33,6 +34,7 @@ _HOMES = {
     "LayerStatistics": "statistics",
     "Mask": "pictures",
     "Matches": "directions.matches",
+    "OwnPicture": "generators.own",
     "Painted": "rules.request",
     "PalimpsestError": "errors",
     "Rule": "rules.rule",
@@ -58,6 +60,7 @@ __all__ = [
     "LayerStatistics",
     "Mask",
     "Matches",
+    "OwnPicture",
     "Painted",
     "PalimpsestError",
     "Rule",

@@ -17,6 +17,7 @@ from rewrite_core.generators import Box, Generator, LayerInput, SequentialGenera
 from rewrite_core.generators.flatten import flattened
 from rewrite_core.generators.latents import Latents
 from rewrite_core.generators.layered import LayeredGenerator
+from rewrite_core.generators.own import PictureId
 from rewrite_core.rules.rule import Provenance, Rule, versions
 
 __all__ = [
@@ -146,7 +147,7 @@ def some_rule(generator: Generator, layer: str = PLAIN, seed: int = 0, name: str
     return Rule(directions, delta, made_for)
 
 
-def painted(image: int, *box: int, size: tuple[int, int] = (16, 16)) -> Painted:
+def painted(image: PictureId, *box: int, size: tuple[int, int] = (16, 16)) -> Painted:
     """A rectangle (top, left, bottom, right) on one picture."""
     return Painted(image, Mask.rectangle(size, *box))
 

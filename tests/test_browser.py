@@ -20,6 +20,8 @@ from rewrite_core import (
     EditRequest,
     LatentSpec,
     Mask,
+    OwnPicture,
+    Painted,
     example_edit,
     from_sequential,
     open_generator,
@@ -179,6 +181,29 @@ def test_an_edit_survives_leaving_the_page_and_undo_takes_it_back(visitor: Page)
     expect(visitor.locator("body")).not_to_contain_text(re.compile(r"elsewhere"), timeout=20_000)
     press(visitor, "redo")
     wait_text(visitor, r"elsewhere")
+
+
+def test_a_picture_of_ones_own_is_chosen_by_its_name_and_painted_on(visitor: Page, tmp_path: Path) -> None:
+    mine = OwnPicture.of("my portrait", torch.randn(128, generator=torch.Generator().manual_seed(0)), "z")
+    EditRequest(object=Painted(mine, Mask.rectangle((64, 64), 20, 10, 30, 50))).save(tmp_path / "mine.json")
+    press(visitor, "open-menu")
+    visitor.locator(".st-key-open-file input[type=file]").set_input_files(tmp_path / "mine.json")
+    expect(visitor.get_by_role("button", name="Remove mine.json")).to_be_visible(timeout=20_000)
+    press(visitor, "open-file-now")
+    cell = visitor.locator(".st-key-choice").get_by_role("option", name="my portrait", exact=True)
+    expect(cell).to_be_visible(timeout=20_000)
+    visitor.keyboard.press("Escape")
+    cell.click()
+    wait_text(visitor, "Picture my portrait, as the generator draws it")
+    expect(cell).to_have_attribute("aria-selected", "true")
+    for button in ("Paste", "Add to context"):
+        paint(visitor, [(115.0, 150.0), (150.0, 150.0), (150.0, 210.0)], button)
+    choose(visitor, 2)
+    expect(cell).to_have_attribute("aria-selected", "false")
+    press(visitor, "try")
+    wait_text(visitor, "elsewhere")
+    before, after = sources(visitor, "pairs")[:2]
+    assert before != after
 
 
 def test_a_published_edit_numbers_pictures_by_rows_says_so_and_can_be_left(visitor: Page) -> None:

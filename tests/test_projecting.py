@@ -92,7 +92,7 @@ def test_it_follows_the_rules_like_a_sample():
     app.run()
     assert captions(app) == ["given", "projected", "with rules"]
     assert downloads(app) == ["Latents", "PNG, projected", "PNG, with rules"]
-    whole = session.projected.under(session.edited())
+    whole = session.pictures([session.projected.own], edited=True)[0]
     expected = session.edited().draw(session.projected.found.latents(generator))[0]
     np.testing.assert_array_equal(whole, expected)
     assert (whole != session.projected.found.picture).any()

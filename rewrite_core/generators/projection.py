@@ -2,7 +2,8 @@
 
     found = project(generator, picture, space="w+")
     found.picture, found.loss
-    generator.draw(found.latents(generator))         # what can be looked at and edited like a sample
+    generator.draw(found.latents(generator))         # what can be looked at like a sample
+    found.named("mine")                              # and painted on like one: `rewrite_core.generators.own`
 
 The loss is the mean squared difference of pixels, averaged over scales: the picture itself, and halved by 2, 4 and 8,
 so that shapes are found before textures. A perceptual loss is better at likeness, and is the caller's to supply: any
@@ -34,6 +35,7 @@ from rewrite_core.errors import FileError, RequestError
 from rewrite_core.files import require_size
 from rewrite_core.generators.generator import Generator, Progress
 from rewrite_core.generators.latents import Latents, LatentSpec
+from rewrite_core.generators.own import OwnPicture
 from rewrite_core.generators.wspace import given, write_latents
 from rewrite_core.pictures import Picture, to_uint8
 
@@ -71,13 +73,17 @@ class Projection:
     losses: tuple[float, ...]
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["w", "z"]:
         """What a file calls the latents: w or z."""
         return "z" if self.space == "z" else "w"
 
     def latents(self, generator: Generator) -> Latents:
         """The latents, for drawing."""
         return given(generator, self.tensor[None], self.kind)
+
+    def named(self, name: str) -> OwnPicture:
+        """The picture drawn, under a name: what edits hold of it."""
+        return OwnPicture.of(name, self.tensor, self.kind)
 
     def save(self, path: Path, generator: Generator) -> None:
         """Write them as safetensors; errors as `write_bytes`."""

@@ -43,7 +43,7 @@ def copy_paste(generator: Generator, layer: str, request: EditRequest) -> Goal:
     copied = _values(generator, layer, request, source)[..., top:bottom, left:right]  # [1, O, bh, bw]
     alpha = source.mask.area(size, margin).to(copied.device)[top:bottom, left:right]  # [bh, bw]
 
-    at = generator.keys(latents_of(generator, request, [target.image]), layer)
+    at = generator.keys(latents_of(generator, request, target.image), layer)
     wanted = generator.values(at).clone()  # [1, O, H, W]
     box = placed((bottom - top, right - left), target.mask.bounds(size, margin), size)
     top, left, bottom, right = box
@@ -60,7 +60,7 @@ def erase(generator: Generator, layer: str, request: EditRequest, second_moment:
         RequestError: if the context is missing, or a mask is empty at this layer's resolution.
     """
     target = request.paste or request.painted("key")
-    at = generator.keys(latents_of(generator, request, [target.image]), layer)
+    at = generator.keys(latents_of(generator, request, target.image), layer)
     units = erased_units(generator, layer, request, second_moment)
     keys = at.keys.clone()
     keys[:, units] = 0
@@ -105,4 +105,4 @@ def placed(shape: tuple[int, int], region: Box, size: tuple[int, int]) -> Box:
 
 
 def _values(generator: Generator, layer: str, request: EditRequest, painted: Painted) -> Tensor:
-    return generator.values(generator.keys(latents_of(generator, request, [painted.image]), layer))
+    return generator.values(generator.keys(latents_of(generator, request, painted.image), layer))

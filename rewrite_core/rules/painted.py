@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from rewrite_core.generators import Generator, Latents
+from rewrite_core.generators.own import OwnPicture, PictureId
 from rewrite_core.rules.request import EditRequest, Painted
 
 __all__ = ["latents_of", "painted_keys"]
 
 
-def latents_of(generator: Generator, request: EditRequest, images: Iterable[int]) -> Latents:
-    """Latents of the pictures `images`, as the request names them."""
-    return generator.latents(request.latents.spec(images))
+def latents_of(generator: Generator, request: EditRequest, image: PictureId) -> Latents:
+    """Latents of one picture: a number as the request counts them, a picture of one's own as it is."""
+    if isinstance(image, OwnPicture):
+        return image.latents(generator)
+    return generator.latents(request.latents.spec([image]))
 
 
 def painted_keys(
@@ -34,4 +37,16 @@ def painted_keys(
         ).amax(0)  # [h, w]
         for image in images
     ]
-    return generator.keys(latents_of(generator, request, images), layer).keys, torch.stack(areas)
+    return _keys(generator, layer, request, images), torch.stack(areas)
+
+
+def _keys(generator: Generator, layer: str, request: EditRequest, images: Sequence[PictureId]) -> Tensor:
+    """Keys [N, C, h, w] of `images`: numbered ones in one batch, each other alone with latents of its kind."""
+    numbers = [image for image in images if isinstance(image, int)]
+    keys: dict[PictureId, Tensor] = {}
+    if numbers:
+        together = generator.keys(generator.latents(request.latents.spec(numbers)), layer).keys
+        keys.update(zip(numbers, together, strict=True))
+    for image in set(images).difference(numbers):
+        keys[image] = generator.keys(latents_of(generator, request, image), layer).keys[0]  # [C, h, w]
+    return torch.stack([keys[image] for image in images])

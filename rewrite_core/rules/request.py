@@ -1,6 +1,6 @@
 """What a visitor asks for: copy this, paste it there, wherever that context is.
 
-An `EditRequest` holds painted regions, each a `Painted` (a picture's number and a mask):
+An `EditRequest` holds painted regions, each a `Painted` (a picture and a mask):
 
     object   what to copy
     paste    where to put it; for an erasure, where to erase
@@ -14,16 +14,19 @@ saved request is reproducible alone.
 The file is the published interface's JSON (Bau et al., ECCV 2020) with one more key, which that one ignores:
 
     {"object": [3, "data:image/png;base64,…"], "paste": [7, "…"], "key": [[7, "…"], [2, "…"]],
-     "palimpsest": {"version": 1, "layer": "layer6", "rank": 1, …, "protect": []}}
+     "palimpsest": {"version": 1, "layer": "layer6", "rank": 1, …, "protect": [], "pictures": []}}
 
 In a published file, which lacks that key, picture numbers are rows of one random matrix (scheme ``rows``),
 and where the context is missing it is the pasted region, as it was there.
+
+A region may be painted on a picture of one's own (`rewrite_core/generators/own.py`), which no number names. The file
+holds its latents under ``pictures``, and -1, -2, … number these in their order: numbers, as that interface expects.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +36,7 @@ from pydantic import InstanceOf
 from rewrite_core.errors import LayerError, MaskError, RequestError
 from rewrite_core.files import read_json, write_bytes
 from rewrite_core.generators.latents import LAST_ROW, LAST_SEED
+from rewrite_core.generators.own import OwnPicture, PictureId
 from rewrite_core.pictures import MASK_PIXELS, Mask
 from rewrite_core.rules.settings import EditSettings, LatentSettings
 
@@ -40,6 +44,7 @@ __all__ = ["EditRequest", "Painted"]
 
 VERSION = 1
 TOTAL_PIXELS = 16 * MASK_PIXELS  # of all the masks in one file: small PNGs can decode to a lot
+MOST_OWN = 1024  # pictures of one's own in one file
 
 _OURS = "palimpsest"
 _PUBLISHED = ("object", "paste", "key", "query")
@@ -52,14 +57,15 @@ _NEEDS: dict[str, tuple[Literal["object", "paste", "key"], ...]] = {
 
 @dataclass(frozen=True)
 class Painted:
-    """A region painted on a picture, which its number names."""
+    """A region painted on a picture: one that its number names, or one of one's own."""
 
-    image: int
+    image: PictureId
     mask: Mask
 
-    def to_json(self) -> list[int | str]:
-        """The pair that stands for it in a file."""
-        return [int(self.image), self.mask.to_data_url()]
+    def to_json(self, own: Sequence[OwnPicture] = ()) -> list[int | str]:
+        """The pair that stands for it in a file, whose pictures of one's own are `own`."""
+        number = -1 - own.index(self.image) if isinstance(self.image, OwnPicture) else int(self.image)
+        return [number, self.mask.to_data_url()]
 
 
 class EditRequest(EditSettings):
@@ -85,7 +91,8 @@ class EditRequest(EditSettings):
         _check_keys(data, what)
         ours = data.get(_OURS)
         settings = _settings(ours, f"{what}: {_OURS}")
-        regions = _Regions(what, LAST_ROW if settings.latents.scheme == "rows" else LAST_SEED)
+        last = LAST_ROW if settings.latents.scheme == "rows" else LAST_SEED
+        regions = _Regions(what, last, _own(ours or {}, f"{what}: {_OURS}.pictures"))
         paste, key = regions.one(data.get("paste"), "paste"), regions.many(data.get("key"), "key")
         if ours is None and data.get("key") is None:
             key = (paste,) if paste else ()
@@ -100,9 +107,12 @@ class EditRequest(EditSettings):
 
     def to_dict(self) -> dict[str, Any]:
         """The request as decoded JSON, which `from_json` reads back exactly."""
-        published = {name: _pairs(getattr(self, name)) for name in _PUBLISHED}
+        own = self.own
+        published = {name: _pairs(getattr(self, name), own) for name in _PUBLISHED}
         settings = self.model_dump(mode="json", include=set(EditSettings.model_fields))
-        ours = {"version": VERSION, **settings, "protect": _pairs(self.protect)}
+        ours = {"version": VERSION, **settings, "protect": _pairs(self.protect, own)}
+        if own:
+            ours["pictures"] = [picture.model_dump(mode="json") for picture in own]
         return {**{name: pairs for name, pairs in published.items() if pairs}, _OURS: ours}
 
     def to_json(self) -> str:
@@ -118,6 +128,13 @@ class EditRequest(EditSettings):
     def save(self, path: Path) -> None:
         """Write the request to a file, whole or not at all. A `FileError` says why it cannot be."""
         write_bytes(path, self.to_json().encode())
+
+    @property
+    def own(self) -> tuple[OwnPicture, ...]:
+        """The pictures of one's own that are painted on, each once."""
+        regions = [self.object, self.paste, *self.key, self.query, *self.protect]
+        images = dict.fromkeys(painted.image for painted in regions if painted)
+        return tuple(image for image in images if isinstance(image, OwnPicture))
 
     def painted(self, name: Literal["object", "paste", "key"]) -> Painted:
         """The region of that name; of a context, the first.
@@ -167,10 +184,10 @@ class EditRequest(EditSettings):
 
 
 class _Regions:
-    """Reads the painted regions of one file, which share the last picture's number and a limit of pixels."""
+    """Reads the painted regions of one file, which share what numbers mean and a limit of pixels."""
 
-    def __init__(self, what: str, last: int) -> None:
-        self.what, self.last = what, last
+    def __init__(self, what: str, last: int, own: Sequence[OwnPicture]) -> None:
+        self.what, self.last, self.own = what, last, own
         self.pixels_left = TOTAL_PIXELS
 
     def one(self, entry: Any, field: str) -> Painted | None:
@@ -186,7 +203,7 @@ class _Regions:
     def _read(self, entry: Any, where: str) -> Painted:
         match entry:
             case [image, str(url)]:
-                painted = Painted(self._image_number(image, where), _mask(url, where))
+                painted = Painted(self._image(image, where), _mask(url, where))
             case _:
                 raise _wrong(where, entry, "[picture number, PNG data URL]")
         self.pixels_left -= painted.mask.pixels.size
@@ -198,10 +215,10 @@ class _Regions:
             )
         return painted
 
-    def _image_number(self, image: Any, where: str) -> int:
-        if type(image) is not int or not 0 <= image <= self.last:
-            raise _wrong(f"{where}.0", image, f"a picture number from 0 to {self.last}")
-        return image
+    def _image(self, image: Any, where: str) -> PictureId:
+        if type(image) is not int or not -len(self.own) <= image <= self.last:
+            raise _wrong(f"{where}.0", image, f"a picture number from {-len(self.own)} to {self.last}")
+        return image if image >= 0 else self.own[-1 - image]
 
 
 def _check_keys(data: Any, what: str) -> None:
@@ -237,8 +254,16 @@ def _settings(ours: Any, where: str) -> EditSettings:
             expected=f"version {VERSION} or older",
             remedy="Update Palimpsest to open it.",
         )
-    settings = {name: value for name, value in ours.items() if name not in ("version", "protect")}
+    settings = {name: value for name, value in ours.items() if name not in ("version", "protect", "pictures")}
     return EditSettings.parse(settings, where)
+
+
+def _own(ours: Mapping[str, Any], where: str) -> list[OwnPicture]:
+    """The pictures of one's own that a file holds; a file without any leaves the list out."""
+    entries = ours.get("pictures")
+    if not isinstance(entries, list | None) or len(entries or ()) > MOST_OWN:
+        raise _wrong(where, entries, f"a list of at most {MOST_OWN} pictures")
+    return [OwnPicture.parse(entry, f"{where}.{index}") for index, entry in enumerate(entries or ())]
 
 
 def _mask(url: str, where: str) -> Mask:
@@ -260,10 +285,10 @@ def _require_area(painted: Painted | tuple[Painted, ...] | None, name: str) -> N
             )
 
 
-def _pairs(painted: Painted | tuple[Painted, ...] | None) -> list[Any]:
+def _pairs(painted: Painted | tuple[Painted, ...] | None, own: Sequence[OwnPicture]) -> list[Any]:
     if isinstance(painted, tuple):
-        return [region.to_json() for region in painted]
-    return [] if painted is None else painted.to_json()
+        return [region.to_json(own) for region in painted]
+    return [] if painted is None else painted.to_json(own)
 
 
 def _wrong(where: str, found: Any, expected: str) -> RequestError:

@@ -16,6 +16,7 @@ import torch
 from rewrite_core.directions import Direction, context_direction
 from rewrite_core.errors import ModelMismatch, RequestError
 from rewrite_core.generators import Generator, Progress
+from rewrite_core.generators.own import key_of
 from rewrite_core.memory import observe, outside, second_moment_of
 from rewrite_core.rules.goal import Goal, copy_paste, erase
 from rewrite_core.rules.painted import painted_keys
@@ -92,10 +93,11 @@ def rewrite(
 
 
 def check_model(request: EditRequest, generator: Generator) -> None:
-    """Check that `request` was made for `generator`, if it says for which.
+    """Check that `request` was made for `generator`, if it says for which, and that its own pictures can be drawn.
 
     Raises:
         ModelMismatch: with both fingerprints.
+        RequestError: if a picture's latents are not such as the generator takes.
     """
     made_for, have = request.model, generator.pristine
     if made_for and made_for.fingerprint != have.fingerprint:
@@ -104,6 +106,8 @@ def check_model(request: EditRequest, generator: Generator) -> None:
             expected=f"one for {have.name} ({have.fingerprint[:12]})",
             remedy="Open the generator it was made for, then the edit again.",
         )
+    for picture in request.own:
+        picture.latents(have)
 
 
 def completed(request: EditRequest, generator: Generator) -> EditRequest:
@@ -135,7 +139,7 @@ def direction_of(generator: Generator, request: EditRequest, statistics: LayerSt
         rest=rest,
         protected=protected,
         unit_sample=units,
-        provenance={"context": [painted.image for painted in request.key]},
+        provenance={"context": [key_of(painted.image) for painted in request.key]},
     )
 
 

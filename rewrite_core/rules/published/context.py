@@ -69,7 +69,7 @@ def published_context(
     """Keys and areas under the context masks, mask by mask, and the style of each key's picture [M, C]."""
     seen, styles = [], []
     for painted in request.key:
-        at = generator.keys(latents_of(generator, request, [painted.image]), layer)
+        at = generator.keys(latents_of(generator, request, painted.image), layer)
         keys = memory_keys(at, split)
         seen.append(observe(keys, painted.mask.area(generator.layer(layer).key_size)))
         style = at.rest.get("style", torch.ones(keys.shape[:2]))  # [1, C]

@@ -88,7 +88,7 @@ def _cut(maps: Tensor, box: Box) -> Tensor:
 
 
 def _stopped(generator: Generator, layer: str, request: EditRequest, painted: Painted) -> LayerInput:
-    return generator.keys(latents_of(generator, request, [painted.image]), layer)
+    return generator.keys(latents_of(generator, request, painted.image), layer)
 
 
 def _values(generator: Generator, at: LayerInput, split: Split) -> Tensor:
