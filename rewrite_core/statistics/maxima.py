@@ -76,10 +76,10 @@ class Maxima(Statistic):
         """The `k` top pictures of every unit, [C, k] int64 on the CPU."""
         maxima, seeds = self._seen()
         columns = maxima.T.contiguous()  # [C, N]
-        values, best = columns.topk(min(k, len(seeds)), 1)  # which of equal ones is left open
+        values, best = columns.topk(min(k, len(seeds)), 1, sorted=False)  # which of equal ones is left open
         best = best.sort(1).values
         best = best.gather(1, _descending(columns.gather(1, best)))  # [C, k]
-        tied = (columns >= values[:, -1:]).sum(1) > values.shape[1]  # units with equals beyond the k-th place
+        tied = (columns >= values.amin(1, keepdim=True)).sum(1) > values.shape[1]  # units with equals beyond the k-th place
         best[tied] = _descending(columns[tied])[:, : values.shape[1]]
         return seeds[best.cpu()]
 
