@@ -152,7 +152,7 @@ def _embedded_sweep() -> Iterable[Row]:
 
 def _large_sweep() -> Iterable[Row]:
     generator, layer = random_stylegan2(256), "layer8"
-    spec = LatentSpec.of(range(4 * MICRO_BATCHES * generator.micro_batch))
+    spec = LatentSpec.of(range(10 * MICRO_BATCHES * generator.micro_batch))
 
     def asked() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rewrite_core.errors import MaskError
+from rewrite_core.pictures import Colour
 
 __all__ = [
     "PaintedMask",
@@ -49,7 +50,6 @@ _SIDE = 416  # the longer side of a picture on the page; two such canvases fit s
 _LARGEST = 440
 _SMALL = 128  # pictures up to this side are enlarged by a whole factor, so that every pixel stays a square
 _RGB, _ALPHA = (255, 45, 120), 140  # shows on skin, grass and sky, and the picture shows through
-_PAINT = f"rgba({_RGB[0]}, {_RGB[1]}, {_RGB[2]}, {_ALPHA / 255:.3f})"
 _WIDEST = 4096  # a mask comes from the browser or a file: larger ones are not decoded
 _STEPS = 16  # snapshots kept for Undo
 _SHEETS = 24  # painted pictures remembered per visitor
@@ -99,18 +99,21 @@ def paint(
     image: str,
     tool: Tool = "brush",
     brush: int = 28,
+    colour: Colour = _RGB,
+    tools: bool = True,
     buttons: Sequence[str] = (),
 ) -> PaintedMask:
     """Draw a canvas over `picture`; below it the mask's area, Undo, Clear and `buttons`. Return what is painted.
 
-    The buttons act on the mask, so they are disabled while it is empty. `brush` is in pixels of the screen. A page
-    holds at most one canvas per role, and a role is one word.
+    The buttons act on the mask, so they are disabled while it is empty. `brush` is in pixels of the screen. Without
+    `tools`, area and history are left to the page. A page holds at most one canvas per role, and a role is one word.
     """
     size, name = display_size(*picture.shape[:2]), (role, image)
     with st.container(key=f"paint-{role}", gap="xsmall", width=size[1]):
-        sheet = _draw(picture, size, name, tool, brush)
+        sheet = _draw(picture, size, name, tool, brush, colour)
         painted = PaintedMask(_mask(sheet.newest, size), (picture.shape[0], picture.shape[1]))
-        _tools(painted, sheet, name, _HINTS[tool])
+        if tools:
+            _tools(painted, sheet, name, _HINTS[tool])
         return replace(painted, pressed=_pressed(painted, role, buttons) if buttons else None)
 
 
@@ -229,10 +232,13 @@ def _collect(name: _Name) -> _Sheet:
 # drawing it
 
 
-def _draw(picture: NDArray[np.uint8], size: tuple[int, int], name: _Name, tool: Tool, brush: int) -> _Sheet:
+def _draw(
+    picture: NDArray[np.uint8], size: tuple[int, int], name: _Name, tool: Tool, brush: int, colour: Colour
+) -> _Sheet:
     from streamlit_drawable_canvas import st_canvas  # only a running app can import it
 
     sheet, frame = _opened(name), f"picture-{name[0]}"
+    ink = f"rgba({colour[0]}, {colour[1]}, {colour[2]}, {_ALPHA / 255:.3f})"
     # The component's own toolbar hangs above it and is cut off: its bin restores instead of clearing, and what
     # it undoes in polygon mode is not sent.
     st.html(f"<style>.st-key-{frame} {{ overflow: clip; }}</style>")
@@ -243,8 +249,8 @@ def _draw(picture: NDArray[np.uint8], size: tuple[int, int], name: _Name, tool: 
             width=size[1],
             drawing_mode=_MODES[tool],
             stroke_width={"brush": brush, "rectangle": 0, "polygon": 1}[tool],
-            stroke_color=_PAINT,
-            fill_color=_PAINT,
+            stroke_color=ink,
+            fill_color=ink,
             initial_drawing=_drawing(sheet.start, size),
             return_image_data=True,
             key=canvas_key(*name, sheet.mount),

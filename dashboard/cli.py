@@ -13,9 +13,12 @@ from typing import IO, Any
 
 import click
 
+from dashboard.commands.ablate import ablate
 from dashboard.commands.apply import apply
+from dashboard.commands.concepts import concepts
 from dashboard.commands.console import printable
 from dashboard.commands.convert import convert
+from dashboard.commands.dissect import dissect
 from dashboard.commands.edit import edit
 from dashboard.commands.models import models
 from dashboard.commands.options import example
@@ -29,7 +32,7 @@ from rewrite_core.errors import PalimpsestError
 
 __all__ = ["main"]
 
-COMMANDS = (run, models, verify, convert, sample, project, edit, search, apply, stats)
+COMMANDS = (run, models, verify, convert, sample, project, edit, search, apply, dissect, ablate, concepts, stats)
 
 
 class _Failure(click.ClickException):

@@ -9,7 +9,7 @@ from dashboard.session import Session, service
 from rewrite_core.errors import RequestError
 from rewrite_core.generators import LatentSpec
 from rewrite_core.jobs import Job
-from rewrite_core.statistics import STATISTICS, Statistic
+from rewrite_core.statistics import STATISTICS, Statistic, key_of
 
 __all__ = ["command", "gather", "offered"]
 
@@ -30,6 +30,8 @@ def offered() -> Mapping[str, Statistic]:
 def gather(visitor: Session, layers: Sequence[str], statistics: Sequence[str], samples: int) -> bool:
     """Ask for these statistics of the open generator as it was loaded; whether that takes a job.
 
+    What is stored is not read for it; one that is damaged is found out when it is.
+
     Raises:
         RequestError: if nothing is chosen, or the visitor has too many jobs under way.
     """
@@ -39,8 +41,11 @@ def gather(visitor: Session, layers: Sequence[str], statistics: Sequence[str], s
         )
     known = offered()
     wanted = {layer: [known[name] for name in statistics] for layer in layers}
-    spec = LatentSpec.of(range(samples))
-    return isinstance(service().ask(visitor.generator.pristine, spec, wanted, visitor=visitor.visitor), Job)
+    generator, spec, store = visitor.generator.pristine, LatentSpec.of(range(samples)), service().store
+    keys = (key_of(generator, layer, spec, empty) for layer, some in wanted.items() for empty in some)
+    if all(map(store.has, keys)):
+        return False
+    return isinstance(service().ask(generator, spec, wanted, visitor=visitor.visitor), Job)
 
 
 def command(

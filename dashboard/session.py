@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from dashboard.budget import Budget
 from dashboard.dissection.choices import Asked, Choices
+from dashboard.dissection.painting import Painting
+from dashboard.dissection.probe import Probe
 from dashboard.projecting import Projected
 from rewrite_core.directions.matches import Matches
 from rewrite_core.generators import Generator, LatentSpec, embedded_names, find_device, open_generator
@@ -54,6 +56,7 @@ class Session:
         selected: the picture that every gallery has selected.
         view: which of the rewriting page's views is shown.
         dissecting: what is chosen on the page Dissection, and `asked` the jobs of its views, by what they are for.
+        painting: the concepts that the visitor paints there, and `probe` what they find, ablate and compare.
         origin: the path that the generator was opened from, if it was.
         title: what a trial of the draft is called until it is kept under another name.
     """
@@ -75,6 +78,8 @@ class Session:
     projected: Projected | None = None
     dissecting: Choices = field(default_factory=Choices)
     asked: Mapping[str, Asked] = field(default_factory=dict)
+    painting: Painting | None = None
+    probe: Probe = field(default_factory=Probe)
     own: tuple[OwnPicture, ...] = ()
     selected: PictureId = 0
     view: str = "Paint"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,6 +17,9 @@ from rewrite_core.statistics.entry import Entry
 from rewrite_core.statistics.key import Key
 from rewrite_core.statistics.store import Store
 
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
 __all__ = ["depends_on", "digest", "model_names", "numbers", "table", "total", "verifying"]
 
 
@@ -26,8 +29,11 @@ def model_names(visitor: Session) -> dict[str, str]:
     return {opened.fingerprint: opened.name} | {embedded(name).fingerprint: name for name in embedded_names()}
 
 
-def table(entries: Iterable[Entry], names: Mapping[str, str], problems: Mapping[str, str]) -> pd.DataFrame:
-    """One row a result; `problems` are what verifying found (name → what is wrong, empty where nothing is)."""
+def table(entries: Iterable[Entry], names: Mapping[str, str], problems: Mapping[str, str]) -> Styler:
+    """One row a result; `problems` are what verifying found (name → what is wrong, empty where nothing is).
+
+    Sizes are numbers, by which the table sorts, and look like those beside it.
+    """
     rows = [
         {
             "model": _model(entry.key, names),
@@ -40,7 +46,7 @@ def table(entries: Iterable[Entry], names: Mapping[str, str], problems: Mapping[
         }
         for entry in entries
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).style.format({"size": _size})
 
 
 def depends_on(entry: Entry, names: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -93,6 +99,11 @@ def verifying(store: Store, entries: Sequence[Entry]) -> Callable[[Progress], di
         return found
 
     return work
+
+
+def _size(cell: Any) -> str:
+    """Bytes in a cell, as `size` says them."""
+    return size(cell)
 
 
 def _state(entry: Entry, problems: Mapping[str, str]) -> str:

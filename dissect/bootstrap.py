@@ -6,16 +6,17 @@ thereby paired. From few pictures, or where a concept is in hardly any, such an 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["LEVEL", "RESAMPLES", "interval"]
 
 RESAMPLES, LEVEL = 2000, 0.95
 _NUMBERS = 1 << 22
-"""Of a table of resamples by pictures or columns, at a time."""
+"""Of a table of resamples by pictures or columns, at a time: 32 MiB, however many pictures there are."""
 
 
 def interval(
@@ -29,23 +30,21 @@ def interval(
     if count < 2 or not columns:
         mean = values.double().sum(0)
         return mean, mean.clone()
-    weights = _weights(count, resamples, seed)  # [B, N]
     at_once = max(1, _NUMBERS // resamples)
     ends = []
     for some in values.double().split(at_once, 1):
-        means = torch.from_numpy(weights) @ some  # [B, k]
+        means = torch.cat([weights @ some for weights in _weights(count, resamples, seed)])  # [B, k]
         tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
         ends.append(torch.quantile(means.T.contiguous(), tails, dim=1))  # [2, k]
     low, high = torch.cat(ends, 1)
     return low, high
 
 
-def _weights(count: int, resamples: int, seed: int) -> NDArray[np.float64]:
-    """What share of each resample a picture is, [B, N] float64."""
+def _weights(count: int, resamples: int, seed: int) -> Iterator[Tensor]:
+    """What share of each resample a picture is, [B, N] float64: some resamples after the others."""
     random = np.random.RandomState(seed)  # a stream that numpy keeps for ever
-    weights = np.empty((resamples, count))
-    for rows in np.array_split(weights, max(1, resamples * count // _NUMBERS)):  # views
-        drawn = random.randint(count, size=rows.shape) + count * np.arange(len(rows))[:, None]
-        rows[:] = np.bincount(drawn.ravel(), minlength=rows.size).reshape(rows.shape)
-    weights /= count
-    return weights
+    at_once = max(1, _NUMBERS // count)
+    for first in range(0, resamples, at_once):
+        rows = min(at_once, resamples - first)
+        drawn = random.randint(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+        yield torch.from_numpy(np.bincount(drawn.ravel(), minlength=drawn.size) / count).reshape(drawn.shape)

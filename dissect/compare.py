@@ -45,7 +45,7 @@ from dissect.tables import Dissection
 from dissect.units import dissect
 from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator, LatentSpec, Progress
-from rewrite_core.statistics import Histogram, Store, fetch
+from rewrite_core.statistics import Histogram, Store, gather
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,14 +182,15 @@ def _pairs(
         dissect(generator, spec, layers, source, settings, store=store, progress=progress)
         for generator in both
     )
+    wanted = {layer: [Histogram()] for layer in layers}
+    histograms = [gather(generator, spec, wanted, store=store) for generator in both]  # stored by now
     found = {}
     for layer in layers:
-        old = one.layers[layer].thresholds.double()
-        histograms = [
-            fetch(generator, layer, spec, Histogram(), store=store) for generator in both
-        ]  # stored by now
-        firing = torch.stack([histogram.share_above(old) for histogram in histograms])  # [2, C]
-        found[layer] = Pair(one.layers[layer], other.layers[layer], firing)
+        old, firing = one.layers[layer].thresholds.double(), []
+        for (histogram,) in (answers[layer] for answers in histograms):
+            assert isinstance(histogram, Histogram)
+            firing.append(histogram.share_above(old))  # [C]
+        found[layer] = Pair(one.layers[layer], other.layers[layer], torch.stack(firing))
     return found
 
 

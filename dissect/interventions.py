@@ -31,7 +31,6 @@ An intervention is a frozen value, and the generator is never changed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -63,6 +62,8 @@ __all__ = [
     "sample",
 ]
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 @dataclass(frozen=True, eq=False)
 class Intervention:
@@ -87,9 +88,9 @@ class Intervention:
                 expected="at least one unit or direction, and a value for each",
                 remedy="Choose some units, and give each its value.",
             )
-        if not all(map(math.isfinite, self.values)):
+        if not all(abs(value) <= LARGEST for value in self.values):  # NaN is neither
             raise RequestError(
-                found="a value that is NaN or infinite",
+                found="a value that is NaN or infinite, or too large for float32",
                 expected="numbers",
                 remedy="Take a mean or a quantile of the unit.",
             )

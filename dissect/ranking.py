@@ -29,6 +29,7 @@ from dissect.bootstrap import RESAMPLES
 from dissect.concepts.source import ConceptSource
 from dissect.effects import Effects, Sets, counting, measured, require_measurable
 from dissect.interventions import ablate
+from dissect.layer import LayerDissection
 from dissect.shares import concept_index
 from dissect.units import halves
 from rewrite_core.errors import RequestError
@@ -37,7 +38,7 @@ from rewrite_core.generators import Generator, LatentSpec, LayerInput, Progress
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KEPT", "Ranking", "rank_units"]
+__all__ = ["KEPT", "Ranking", "likely_units", "rank_units", "require_rankable"]
 
 KEPT = 512 << 20
 """Bytes of stopped batches that are kept between steps; what does not fit is drawn again."""
@@ -92,12 +93,7 @@ def rank_units(
     """
     require_measurable(generator, spec, source, [ablate(layer, candidates)])
     label = concept_index(source.names, concept)
-    if not 1 <= count <= len(candidates) or len(spec) < 2:
-        raise RequestError(
-            found=f"{count} units of {len(candidates)} candidates, on {len(spec)} pictures",
-            expected="at least 1 unit, no more than candidates, and at least 2 pictures",
-            remedy="Give more candidates or pictures.",
-        )
+    require_rankable(spec, len(candidates), count)
     choosing, fresh = halves(spec)
     drawn = sum(1 + left for left in range(len(candidates), len(candidates) - count, -1))
     advance = counting(progress, drawn * len(choosing) + (1 + count) * len(fresh))
@@ -117,6 +113,32 @@ def rank_units(
     curve = {str(number): [ablate(layer, chosen[:number])] for number in range(1, count + 1)}
     assert single is not None
     return Ranking(layer, concept, chosen, single, effects(_Batches(generator, fresh, layer), curve))
+
+
+def require_rankable(spec: LatentSpec, candidates: int, count: int) -> None:
+    """See that `count` of so many candidates can be chosen on half of the pictures, and judged on the other.
+
+    Raises:
+        RequestError: they cannot.
+    """
+    if not 1 <= count <= candidates or len(spec) < 2:
+        raise RequestError(
+            found=f"{count} units of {candidates} candidates, on {len(spec)} pictures",
+            expected="at least 1 unit, no more than candidates, and at least 2 pictures",
+            remedy="Give more candidates or pictures.",
+        )
+
+
+def likely_units(found: LayerDissection, concept: str, count: int) -> tuple[int, ...]:
+    """The units of a layer that `concept` is most likely to hang on: those of the best tuned IoU, best first.
+
+    What `rank_units` may choose from where trying every unit would take too long.
+
+    Raises:
+        RequestError: there is no such concept.
+    """
+    iou = found.tuned_iou[:, concept_index(found.concepts, concept)]  # [C]
+    return tuple(iou.sort(descending=True, stable=True).indices[:count].tolist())
 
 
 @dataclass

@@ -23,19 +23,26 @@ def concept_masks(source: ConceptSource, pictures: Tensor, latents: Latents) -> 
     """Where each concept is in `pictures` [N, 3, R, R]: bool [N, L, H, W], on the labels' own grid.
 
     Raises:
-        PalimpsestError: the labels are NaN or infinite, or not one map for each concept.
+        PalimpsestError: pictures or labels are NaN or infinite, or the labels are not one map for each concept.
     """
+    _require_finite(
+        pictures, "pixels", latents, "Nothing can be said of such pictures: force smaller values."
+    )
     labels = labels_of(Batch.of(pictures, labels=source(Scene(pictures, latents))), source)
     if labels.dtype == torch.bool:
         return labels
-    if not bool(labels.isfinite().all()):
+    _require_finite(labels, "labels", latents, "Check where the labels come from.")
+    return labels > 0.5
+
+
+def _require_finite(numbers: Tensor, what: str, latents: Latents, remedy: str) -> None:
+    if not bool(numbers.isfinite().all()):
         seeds = latents.spec.seeds
         raise PalimpsestError(
-            found=f"labels that are NaN or infinite in pictures {seeds[0]} to {seeds[-1]}",
-            expected="labels from 0 to 1",
-            remedy="Check where the labels come from.",
+            found=f"{what} that are NaN or infinite in pictures {seeds[0]} to {seeds[-1]}",
+            expected="finite numbers",
+            remedy=remedy,
         )
-    return labels > 0.5
 
 
 def concept_index(names: tuple[str, ...], concept: str) -> int:

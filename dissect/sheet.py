@@ -66,13 +66,16 @@ class Range:
     pictures: Picture
     masks: NDArray[np.bool_]
 
-    def outlined(self, factor: int = 1, colour: Colour = OUTLINE, dim: float = 0.5) -> Picture:
+    def outlined(
+        self, factor: int = 1, colour: Colour = OUTLINE, dim: float = 0.5, thickness: int = 1
+    ) -> Picture:
         """The pictures with the region in which the unit fires outlined, the rest of them darkened to `dim`.
 
         Args:
-            factor: by which whole factor they are enlarged; the line stays one pixel wide.
+            factor: by which whole factor they are enlarged.
             colour: of the line, just outside the region.
             dim: how much light the rest keeps, from 0 to 1.
+            thickness: of the line, in pixels of the enlarged pictures.
 
         Returns:
             uint8 [N, factor · H, factor · W, 3].
@@ -80,7 +83,10 @@ class Range:
         large = enlarge(self.pictures, factor)  # [N, R, S, 3]
         masks = self.masks.repeat(factor, axis=1).repeat(factor, axis=2)  # [N, R, S]
         return np.stack(
-            [outline(picture, mask, colour, dim=dim) for picture, mask in zip(large, masks, strict=True)]
+            [
+                outline(picture, mask, colour, thickness, dim)
+                for picture, mask in zip(large, masks, strict=True)
+            ]
         )
 
 

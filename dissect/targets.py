@@ -6,6 +6,7 @@ and go out; nothing is changed in place.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,7 +54,7 @@ class Units:
     def check(self, layer: Layer) -> None:
         """See that there are such units in `layer`, and each is named once."""
         wrong = [unit for unit in self.numbers if not 0 <= unit < layer.in_channels]
-        twice = [unit for unit in self.numbers if self.numbers.count(unit) > 1]
+        twice = [unit for unit, times in Counter(self.numbers).items() if times > 1]
         if wrong or twice:
             raise RequestError(
                 found=f"unit {wrong[0]}" if wrong else f"unit {twice[0]} twice",

@@ -32,7 +32,7 @@ COLUMNS = {
     "layer": st.column_config.TextColumn(width=54),
     "statistic": st.column_config.TextColumn(width=120),
     "samples": st.column_config.NumberColumn(width=72, format="localized"),
-    "size": st.column_config.NumberColumn(width=76, format="bytes"),
+    "size": st.column_config.NumberColumn(width=76),
     "last used": st.column_config.DatetimeColumn(width=150, format="distance"),
     "state": st.column_config.TextColumn(width=76),
 }

@@ -32,6 +32,7 @@ from rewrite_core.errors import FileError
 __all__ = [
     "read_bytes",
     "read_json",
+    "read_header",
     "read_metadata",
     "read_safetensors",
     "require_finite",
@@ -115,6 +116,15 @@ def read_metadata(path: Path, *, what: str) -> dict[str, str]:
     Raises:
         FileError: there is no such file, it cannot be read, or it does not start as safetensors does.
     """
+    return read_header(path, what=what)[0]
+
+
+def read_header(path: Path, *, what: str) -> tuple[dict[str, str], int]:
+    """The metadata of a safetensors file, and how many bytes its header says that it has; its tensors are not read.
+
+    Raises:
+        FileError: as `read_metadata`.
+    """
     _file_size(path, what)
     try:
         with path.open("rb") as file:
@@ -122,10 +132,12 @@ def read_metadata(path: Path, *, what: str) -> dict[str, str]:
             if length > HEADER_LIMIT:
                 raise ValueError(f"a header of {length:,} bytes")
             header = json.loads(file.read(length))
-        return {str(name): str(text) for name, text in dict(header["__metadata__"]).items()}
+        metadata = {str(name): str(text) for name, text in dict(header["__metadata__"]).items()}
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        return metadata, 8 + length + max(ends, default=0)
     except OSError as problem:
         raise _unreadable(path, what, problem.strerror) from None
-    except (KeyError, TypeError, ValueError, RecursionError) as problem:
+    except (LookupError, TypeError, ValueError, RecursionError) as problem:
         raise _not_safetensors(b"", what, problem) from None
 
 

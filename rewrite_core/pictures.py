@@ -51,6 +51,7 @@ WHITE: Colour = (255, 255, 255)
 MASK_PIXELS = 4096**2
 MASK_URL_LENGTH = 16 * 2**20
 _PNG_URL = "data:image/png;base64,"
+_EXPECTED_PNG = "a PNG of at most 4096×4096 pixels"
 _EXPECTED = f"a PNG data URL ({_PNG_URL}…) of at most 4096×4096 pixels"
 
 # Viridis at 16 even steps: its lightness only rises, so the order survives colour blindness and grey print.
@@ -102,11 +103,8 @@ def outline(
     picture: Picture, mask: NDArray[np.bool_], colour: Colour, thickness: int = 1, dim: float = 1.0
 ) -> Picture:
     """A picture [H, W, 3] with a line just outside `mask` [H, W]; what lies beyond is darkened to `dim`."""
-    window = 2 * thickness + 1
-    grown = F.max_pool2d(torch.from_numpy(mask)[None].float(), window, stride=1, padding=thickness)[0] > 0
-    result = picture.copy()
-    result[~mask] = (picture[~mask] * dim).astype(np.uint8)
-    result[grown.numpy() & ~mask] = colour
+    result = np.where(mask[..., None], picture, (picture * dim).astype(np.uint8))  # [H, W, 3]
+    result[_grown(mask, thickness) & ~mask] = colour
     return result
 
 
@@ -166,6 +164,15 @@ class Mask:
         except ValueError:
             raise _mask_error("a mask that is not base64") from None
         return cls(_first_channel(data))
+
+    @classmethod
+    def from_png(cls, content: bytes) -> Mask:
+        """The mask in a PNG file: the first channel, alpha dropped.
+
+        Raises:
+            MaskError: it is not a PNG, is damaged, or is larger than 4096×4096 pixels.
+        """
+        return cls(_first_channel(content, _EXPECTED_PNG))
 
     @classmethod
     def rectangle(cls, size: tuple[int, int], top: int, left: int, bottom: int, right: int) -> Mask:
@@ -246,6 +253,16 @@ def _encode(picture: NDArray[np.uint8], **options: Any) -> bytes:
     return file.getvalue()
 
 
+def _grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """`mask` [H, W] and all within `by` rows and columns of it."""
+    (height, width), padded = mask.shape, np.pad(mask, by)
+    down = np.logical_or.reduce([padded[shift : shift + height] for shift in range(2 * by + 1)])
+    grown: NDArray[np.bool_] = np.logical_or.reduce(
+        [down[:, shift : shift + width] for shift in range(2 * by + 1)]
+    )
+    return grown
+
+
 def _resized_heat(heat: Tensor, picture: Picture) -> NDArray[np.float32]:
     size = picture.shape[:2]
     larger = F.interpolate(heat.detach().float()[None, None], size=size, mode="bilinear", align_corners=False)
@@ -253,18 +270,18 @@ def _resized_heat(heat: Tensor, picture: Picture) -> NDArray[np.float32]:
     return result
 
 
-def _first_channel(png: bytes) -> NDArray[np.uint8]:
+def _first_channel(png: bytes, expected: str = _EXPECTED) -> NDArray[np.uint8]:
     """The red channel [H, W] of a PNG file; its size is looked at before a pixel is decoded."""
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             width, height = image.size
             if width * height > MASK_PIXELS:
-                raise _mask_error(f"a mask of {height}×{width} pixels")
+                raise _mask_error(f"a mask of {height}×{width} pixels", expected)
             return np.asarray(image.convert("RGB").getchannel(0))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _mask_error("a mask of a hundred million pixels or more") from None
+        raise _mask_error("a mask of a hundred million pixels or more", expected) from None
     except (OSError, ValueError, SyntaxError) as problem:
-        raise _mask_error(f"a mask that cannot be decoded ({problem})") from None
+        raise _mask_error(f"a mask that cannot be decoded ({problem})", expected) from None
 
 
 def _mask_error(found: str, expected: str = _EXPECTED, remedy: str = "Paint the region again.") -> MaskError:

@@ -19,6 +19,7 @@ from rewrite_core import EditRequest, open_generator
 from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator, LatentSpec
 from rewrite_core.generators.bulk_manifest import Manifest
+from rewrite_core.generators.projection import project
 from rewrite_core.pictures import Mask
 from rewrite_core.rules.painted import latents_of
 from rewrite_core.rules.request import Painted
@@ -111,6 +112,20 @@ def test_an_edit_is_solved_and_searched_on_pictures_of_its_class(model):
     searched = answer("search", "edit.json", "--model", model, "--seeds", "0-5", "--top", 2, "--class", 1)
     other = answer("search", "edit.json", "--model", model, "--seeds", "0-5", "--top", 2)
     assert searched["matches"] != other["matches"]
+
+
+def test_a_picture_is_projected_from_its_class_and_drawn_without_naming_it(model):
+    generator = open_generator(model)
+    picture = generator.draw(LatentSpec((7,), label=2))[0]
+    Image.fromarray(picture).save("mine.png")
+    words = ("project", model, "mine.png", "--steps", 3, "--out")
+    mine, plain = answer(*words, "w.safetensors", "--class", 2), answer(*words, "plain.safetensors")
+    assert (mine["class"], plain["class"]) == (2, None)
+    assert mine["loss_before"] != plain["loss_before"]
+    found = project(generator, picture, steps=3, label=2)
+    answer("sample", model, "--latents", "w.safetensors", "--out", "again/")
+    np.testing.assert_array_equal(np.asarray(Image.open("again/latent00000.png")), found.picture)
+    assert "expected a class from 0 to 2" in refused(*words, "other.safetensors", "--class", 3)
 
 
 def test_an_edit_from_before_there_were_classes_has_none():

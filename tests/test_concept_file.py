@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -140,6 +141,18 @@ BAD = {
     "no size": ({"size": [0, 16]}, "size.0 is 0"),
     "a seed that is no number": ({"strokes": {"x": {"hair": URL}}}, "strokes.x"),
     "a seed out of range": ({"strokes": {"-1": {"hair": URL}}}, "picture number -1"),
+    "a seed that is written twice": (
+        {"strokes": {"3": {"hair": URL}, "03": {"hair": URL}}},
+        "strokes is '03'; expected a picture's number",
+    ),
+    "masks without end": (
+        {"size": [1, 1], "strokes": {str(n): {"hair": ""} for n in range(10_001)}},
+        "10,000 masks",
+    ),
+    "concepts without end": (
+        {"concepts": list(map(str, range(10**6)))},
+        "1,000,000 concepts; expected at most 256",
+    ),
     "a damaged mask": ({"strokes": {"1": {"hair": URL[:60]}}}, "'hair' on picture 1"),
     "overlapping masks": ({"strokes": {"1": {"hair": URL, "skin": URL}}}, "one concept in each pixel"),
     "masks of too many pixels": ({"size": [100_000, 100_000]}, "pixels in all its masks"),
@@ -156,6 +169,17 @@ def test_a_file_that_is_wrong_is_refused_in_a_line_that_names_it(file, case):
     assert str(refused.value).startswith("hair.json")
     assert word in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_file_of_thousands_of_strokes_opens_in_seconds(blank):
+    """Each picture is read once: what was quadratic in them took minutes."""
+    url = Mask.rectangle((1, 1), 0, 0, 1, 1).to_data_url()
+    form = json.loads(blank.to_bytes()) | {"size": [1, 1]}
+    form["strokes"] = {str(seed): {"hair": url} for seed in range(4000)}
+    began = time.process_time()
+    file = ConceptFile.load(json.dumps(form).encode())
+    assert time.process_time() - began < 10
+    assert file.seeds == tuple(range(4000))
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\x80", b'{"format": 1}', b"{" * 10])

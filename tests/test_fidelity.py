@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from dashboard.cli import main
-from dashboard.verified import with_other_noise
+from dashboard.verified import agreement_row, described_agreement, with_other_noise
 from rewrite_core import LatentSpec, open_generator
 from rewrite_core.errors import FileError, RequestError
 from rewrite_core.generators import Generator, from_sequential, open_source
@@ -126,6 +126,22 @@ def test_the_published_pictures_of_stylegan2_are_recognised_with_their_noise(arr
     assert found.verdict == "same"
     assert found.how == "with the noise that the published code draws"
     assert found.psnr > 120
+
+
+@pytest.mark.parametrize(
+    ("array", "how"), [("image_batch8", ""), ("image_single", ", one picture at a time")]
+)
+def test_pictures_that_were_drawn_one_at_a_time_are_recognised_as_such(array, how):
+    golden = read_reference(REFERENCE / "stylegan_forward.npz", array=array)
+    found = agreement(with_other_noise(open_generator(STYLEGAN)), golden)
+    assert found.verdict == "same"
+    assert found.how == f"with the noise that the published code draws{how}"
+    if how:
+        batch = agreement(with_other_noise(open_generator(STYLEGAN)), golden, batch=8)
+        assert batch.verdict == "different", "what is asked for is what is tried"
+        assert f"same {found.how}: {len(golden.pictures)} pictures" in described_agreement(
+            agreement_row(found, golden)
+        )
 
 
 def test_the_published_pictures_of_proggan_are_recognised():

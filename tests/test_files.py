@@ -14,6 +14,7 @@ import torch
 
 from rewrite_core.errors import FileError
 from rewrite_core.files import (
+    read_header,
     read_json,
     read_metadata,
     read_safetensors,
@@ -196,6 +197,17 @@ def test_metadata_is_read_without_the_tensors(tmp_path):
     assert read_metadata(path, what="hat") == METADATA
 
 
+def test_a_header_says_how_long_the_whole_file_is(tmp_path):
+    path = tmp_path / "hat.safetensors"
+    for tensors in (TENSORS, {}):
+        write_safetensors(path, tensors, METADATA)
+        long = path.stat().st_size
+        assert read_header(path, what="hat") == (METADATA, long)
+        with path.open("ab") as file:
+            file.write(b"more")
+        assert read_header(path, what="hat") == (METADATA, long)
+
+
 HOSTILE_HEADERS = {
     "empty": b"",
     "three bytes": b"abc",
@@ -208,6 +220,9 @@ HOSTILE_HEADERS = {
     "metadata that is a text": crafted({"__metadata__": "rank"}),
     "metadata that is null": crafted({"__metadata__": None}),
     "metadata that is a list": crafted({"__metadata__": [1, 2]}),
+    "a tensor without a place": crafted({"__metadata__": {}, "total": {}}),
+    "a tensor with half a place": crafted({"__metadata__": {}, "total": {"data_offsets": [0]}}),
+    "a tensor that ends at a text": crafted({"__metadata__": {}, "total": {"data_offsets": [0, "8"]}}),
     "nested deeply": crafted(b'{"__metadata__":' + b"[" * 200_000),
     "an endless number": crafted(b'{"__metadata__":' + b"9" * 5000 + b"}"),
     "a pickle": pickle.dumps({"rank": 1}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dissect import bootstrap
 from dissect.bootstrap import interval
 from dissect.effects import Effects, causal_effects, single_effects
 from dissect.interventions import (
@@ -20,6 +22,7 @@ from dissect.interventions import (
     ablate,
     ablate_directions,
     apply,
+    check,
     concept_values,
     finished,
     insert,
@@ -332,6 +335,14 @@ def test_soft_labels_count_where_they_are_above_one_half(planted):
     assert torch.equal(found.before, (labels > 0.5).sum((2, 3)))
 
 
+def test_pictures_that_are_not_numbers_are_not_measured(planted):
+    """They used to be called black."""
+    torn = [insert(SHAPES, [0], [3e38]), insert(COLOURS, [0], [-3e38])]
+    assert not sample(planted, spec(1), torn).isfinite().all()
+    with pytest.raises(PalimpsestError, match="pixels that are NaN or infinite in pictures 0 to 1"):
+        causal_effects(planted, spec(2), SEEN, {"torn": torn})
+
+
 def test_labels_that_are_not_numbers_are_refused(planted):
     with pytest.raises(PalimpsestError, match="NaN or infinite in pictures 0 to 1"):
         causal_effects(planted, spec(2), Soft(scale=math.nan), {})
@@ -385,6 +396,13 @@ def test_an_interval_is_that_of_a_plain_bootstrap_and_the_same_every_time():
     assert torch.equal(interval(values, resamples=1000)[0], low)
 
 
+def test_an_interval_does_not_depend_on_how_many_resamples_are_made_at_a_time(monkeypatch):
+    values = torch.randn(50, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    whole = torch.stack(interval(values, resamples=300))
+    monkeypatch.setattr(bootstrap, "_NUMBERS", 700)
+    torch.testing.assert_close(torch.stack(interval(values, resamples=300)), whole, rtol=0, atol=1e-12)
+
+
 def test_an_interval_of_one_picture_is_its_value():
     low, high = interval(torch.tensor([[0.25, -1.0]]))
     assert low.tolist() == high.tolist() == [0.25, -1.0]
@@ -432,6 +450,7 @@ def test_values_may_be_a_high_quantile(planted):
         (lambda: ablate(SHAPES, []), "0 values for 0 units"),
         (lambda: insert(SHAPES, [1, 2], [1.0]), "1 values for 2 units"),
         (lambda: insert(SHAPES, [1], [math.nan]), "a value that is NaN or infinite"),
+        (lambda: insert(SHAPES, [1], [-1e39]), "too large for float32"),
         (lambda: ablate(SHAPES, [1], strength=1.5), "strength 1.5; expected from 0"),
         (lambda: ablate(SHAPES, [1], strength=math.nan), "strength nan"),
         (lambda: ablate(SHAPES, [1], region=Mask(np.zeros(SIDE, dtype=np.uint8))), "an empty region"),
@@ -474,6 +493,13 @@ def test_what_the_generator_has_not_is_refused_before_anything_is_drawn(planted,
     ):
         with pytest.raises(PalimpsestError, match=problem):
             work()
+
+
+def test_very_many_units_are_checked_in_no_time(planted):
+    began = time.process_time()
+    with pytest.raises(RequestError, match="unit 8; expected units from 0 to 7"):
+        check(planted, [ablate(SHAPES, range(100_000))])
+    assert time.process_time() - began < 2
 
 
 def test_a_batch_at_another_layer_is_refused(planted):

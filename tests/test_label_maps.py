@@ -236,6 +236,7 @@ def test_a_file_of_the_same_size_that_changed_is_read_again_and_one_that_did_not
         ([], "no concept"),
         ({"one": "hair"}, "the entry 'one'; expected whole numbers as keys"),
         ({"01": "hair", "1": "eyes"}, "the entry '01'"),
+        ([f"name {number}" for number in range(100_000)], "100,000 entries; expected at most 4,096"),
         ("hair", "labels is 'hair'"),
         ({"labels": LEGEND, "modle": 1}, "modle"),
         ({"labels": LEGEND, "latents": {"scheme": "sown"}}, "scheme"),
@@ -243,6 +244,12 @@ def test_a_file_of_the_same_size_that_changed_is_read_again_and_one_that_did_not
 )
 def test_a_legend_that_disagrees_is_refused_in_one_line(tmp_path, legend, word):
     refused(folder_of(tmp_path, legend=legend), word)
+
+
+def test_more_masks_than_fit_into_memory_are_refused_when_the_folder_is_opened(tmp_path):
+    legend = [f"concept {number}" for number in range(4096)]
+    folder = folder_of(tmp_path, {"0.png": png(np.zeros((512, 512), np.uint8))}, legend=legend)
+    refused(folder, "4,096 concepts on 512 × 512 pixels; expected at most 268,435,456")
 
 
 @pytest.mark.parametrize(

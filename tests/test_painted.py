@@ -19,6 +19,7 @@ from dissect.concepts.readout import Readout
 from dissect.concepts.source import require_pixels_only
 from rewrite_core import LatentSpec, Mask, PalimpsestError
 from rewrite_core.errors import Cancelled, FileError, LayerError, ModelMismatch
+from rewrite_core.files import read_safetensors, to_safetensors_bytes
 from rewrite_core.generators import from_sequential
 from rewrite_core.statistics import Batch, Intersection, Scene, sweep
 from tests.generators import PLAIN, small_generator, some_rule, stacks
@@ -167,6 +168,25 @@ def test_damaged_weights_are_refused(generator, file, painted, content):
     content = painted.file.learned[:-8] if content is None else content
     with pytest.raises(FileError):
         open_painted(file.with_learned(content), generator)
+
+
+@pytest.mark.parametrize(
+    ("header", "table", "problem"),
+    [
+        ({"ridge": "inf"}, {}, "a ridge of inf"),
+        ({"ridge": "nan"}, {}, "a ridge of nan"),
+        ({"pictures": -1}, {}, "more pictures held out"),
+        ({"pictures": 1e300}, {}, "more pictures held out"),
+        ({}, {"confusion": torch.full((len(NAMES), len(NAMES)), -1)}, "counts of pixels that cannot be"),
+        ({}, {"confusion": torch.full((len(NAMES), len(NAMES)), 2**62)}, "counts of pixels that cannot be"),
+    ],
+)
+def test_what_was_learned_may_not_say_what_cannot_be(generator, file, painted, header, table, problem):
+    """Such numbers would come out as NaN, Infinity or less than nothing in a table."""
+    tensors, metadata = read_safetensors(painted.file.learned, what="learned")
+    changed = {"palimpsest": json.dumps(json.loads(metadata["palimpsest"]) | header)}
+    with pytest.raises(FileError, match=problem):
+        open_painted(file.with_learned(to_safetensors_bytes(tensors | table, changed)), generator)
 
 
 def test_it_may_label_unedited_samples_only(painted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import streamlit.config
 from playwright.sync_api import Browser, expect
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 from dashboard.gathering import command, offered
@@ -125,9 +127,23 @@ def test_what_was_gathered_is_listed_and_not_gathered_twice(generator):
     assert sorted(mine["layer"]) == [PLAIN, UP]
     assert set(mine["model"]) == {"small"}
     assert set(mine["samples"]) == {60}
+    used = [(entry.name, entry.used) for entry in service().store.entries()]
     app.button(key="gather").click().run()
     assert "All of it is stored already." in said(app)
     assert len(service().jobs()) == 1
+    assert [(entry.name, entry.used) for entry in service().store.entries()] == used, (
+        "nothing was read for it"
+    )
+
+
+def test_sizes_look_like_those_beside_the_table_and_are_numbers():
+    gather(small_generator(), spec(10), {UP: [SecondMoment()], PLAIN: [SecondMoment()]})
+    shown = visit(Session(small_generator(), UP)).dataframe[0]
+    sizes = [entry.bytes for entry in service().store.entries()]
+    assert list(shown.value["size"]) == sizes, "it sorts by them"
+    texts = convert_arrow_bytes_to_pandas_df(shown.proto.arrow_data.styler.display_values)
+    assert list(texts["size"]) == [size(count) for count in sizes]
+    assert "format" not in json.loads(shown.proto.columns)["size"]["type_config"], "which would win"
 
 
 def test_a_model_of_somebody_else_has_no_name():

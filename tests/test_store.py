@@ -209,6 +209,40 @@ def test_a_damaged_file_is_set_aside_and_computed_again(
     assert [store.verify(entry) for entry in store.entries()] == [""]
 
 
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_header_tells_all_damage_but_that_among_the_numbers(
+    damage: Callable[[Path], None], small: Generator, store: Store, tmp_path: Path
+):
+    key = key_of(small, UP, spec(5), SecondMoment())
+    above = Store(tmp_path / "above", (store.folder,))
+    assert not store.has(key)
+    fetch(small, UP, spec(5), SecondMoment(), store=store)
+    (path,) = store.folder.glob("*.safetensors")
+    os.utime(path, (1e9, 1e9))
+    assert store.has(key)
+    assert above.has(key)
+    assert path.stat().st_mtime == 1e9, "to ask is not to use"
+    assert not store.has({**key, "seeds": "0..5"})
+    damage(path)
+    unseen = damage in (flip_a_bit, forget_a_tensor)
+    assert store.has(key) == above.has(key) == unseen
+    assert store.get(key, SecondMoment()) is None
+    assert not store.has(key)
+    assert not path.with_name("harm").exists()
+
+
+def test_asking_for_a_large_result_reads_its_header_only(store: Store):
+    path = put(store, 1)
+    key = {"format": FORMAT, "number": 2}
+    large = {"large": torch.zeros(1 << 25)}  # 128 MiB
+    write_safetensors(path.with_stem(name_of(key)), large, {"key": canonical(key), "checksum": ""})
+    tracemalloc.start()
+    assert store.has(key)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
 def test_a_file_that_merely_cannot_be_opened_is_not_set_aside(store: Store):
     path = put(store, 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -219,6 +253,7 @@ def test_a_file_that_merely_cannot_be_opened_is_not_set_aside(store: Store):
             while True:
                 held.append(path.open("rb"))
         assert store.get({"format": FORMAT, "number": 1}, SecondMoment()) is None
+        assert not store.has({"format": FORMAT, "number": 1})
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for file in held:
@@ -229,6 +264,7 @@ def test_a_file_that_merely_cannot_be_opened_is_not_set_aside(store: Store):
 def test_a_folder_under_the_name_of_a_result_is_not_served(small: Generator, store: Store):
     path = store.folder / f"{name_of(key_of(small, UP, spec(5), Roll()))}.safetensors"
     path.mkdir(parents=True)
+    assert not store.has(key_of(small, UP, spec(5), Roll()))
     assert same({UP: [fetch(small, UP, spec(5), Roll(), store=store)]}, sweep(small, spec(5), {UP: [Roll()]}))
     assert path.is_dir()
 

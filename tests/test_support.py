@@ -17,6 +17,9 @@ from safetensors.torch import load, save_file
 
 from dashboard.cli import main
 from dashboard.commands.families import HEADINGS, families_markdown
+from dissect.concepts.colours import Colours
+from dissect.interventions import ablate, sample
+from dissect.units import dissect
 from rewrite_core import EditRequest, SolverSettings, layer_statistics
 from rewrite_core.directions.matches import matches
 from rewrite_core.errors import FileError, RequestError
@@ -231,6 +234,26 @@ def projection(generator: Generator, row: Row, suffix: str, cell: Cell, folder: 
         assert abs(drawn.astype(int) - found.picture).max() <= 1
 
 
+def dissection(generator: Generator, row: Row, suffix: str, cell: Cell, folder: Path) -> None:
+    assert cell.supported
+    layers = list(generator.layers)
+    middle, last = layers[len(layers) // 2], layers[-1]
+    found = dissect(generator, spec(6), [middle, last], Colours(), store=Store(folder))
+    for layer in (middle, last):
+        ious = found.iou_table(layer).to_numpy()  # [C, L]
+        assert ious.shape == (generator.layer(layer).in_channels, len(Colours().names))
+        assert ious.max() > 0
+    tables = [found.units(), found.summary(), found.concepts(), found.detectors()]
+    tables += [found.iou_table(layer, held_out) for layer in (middle, last) for held_out in (False, True)]
+    assert not any(table.isna().to_numpy().any() for table in tables)
+    keys = generator.keys(generator.latents(spec(2)), middle).keys  # [N, C, h, w]
+    loudest = int(keys.square().mean((0, 2, 3)).argmax())
+    before = generator.sample(spec(2))
+    assert not torch.equal(sample(generator, spec(2), [ablate(middle, [loudest])]), before)
+    assert torch.equal(sample(generator, spec(2), [ablate(middle, [loudest], strength=0.0)]), before)
+    assert torch.equal(generator.sample(spec(2)), before)
+
+
 def refusal(attempt: Callable[[], Any]) -> str:
     """The one line with which it is refused."""
     with pytest.raises((FileError, RequestError)) as refused:
@@ -248,6 +271,7 @@ CHECKS = {
     "export_own": export_own,
     "w_space": w_space,
     "projection": projection,
+    "dissection": dissection,
 }
 FILES = [
     pytest.param(row, suffix, id=f"{row.family}, {row.layout.replace('`', '')}, {suffix}")

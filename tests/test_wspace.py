@@ -342,6 +342,35 @@ def test_a_search_of_a_network_pickle_comes_nearer(make, space):
     np.testing.assert_array_equal(generator.draw(found.latents(generator))[0], found.picture)
 
 
+@pytest.mark.parametrize("space", ["w", "w+"])
+@pytest.mark.parametrize("make", NVIDIA)
+def test_a_search_for_a_class_starts_from_one_of_its_samples(make, space):
+    generator = make(classes=3)
+    picture = generator.draw(LatentSpec((777,), label=0))[0]
+    found = project(generator, picture, space=space, steps=1, label=2)
+    for label in range(3):
+        samples = generator.mapped(generator.latents(LatentSpec.of(range(100), label=label)))  # [S, D]
+        if space == "w+":
+            samples = samples[:, None].expand(-1, generator.styles, -1)
+        nearest = (samples - found.tensor).abs().flatten(1).amax(1).min()
+        assert (nearest < 1e-4) == (label == 2)
+    np.testing.assert_array_equal(generator.draw(found.latents(generator))[0], found.picture)
+    named = generator.draw(found.named("mine").latents(generator))[0]
+    np.testing.assert_array_equal(named, found.picture)
+
+
+def test_a_class_is_refused_where_there_is_none_or_where_it_would_be_lost():
+    picture = np.zeros((16, 16, 3), np.uint8)
+    conditional = random_stylegan2_ada(classes=3)
+    with pytest.raises(RequestError, match="class 1 in space 'z'; expected space w or w"):
+        project(conditional, picture, space="z", steps=1, label=1)
+    with pytest.raises(RequestError, match="expected a class from 0 to 2"):
+        project(conditional, picture, steps=1, label=3)
+    for generator in (random_stylegan2_ada(), small_generator()):
+        with pytest.raises(RequestError, match="class 1; expected no class"):
+            project(generator, picture, steps=1, label=1)
+
+
 @pytest.mark.parametrize("make", NVIDIA)
 def test_no_graph_of_a_network_pickle_is_kept_where_nobody_wants_a_gradient(make):
     generator = make()

@@ -25,6 +25,7 @@ HEADINGS = {
     "export_own": "export own layout",
     "w_space": "W space",
     "projection": "projection",
+    "dissection": "dissection",
 }
 
 

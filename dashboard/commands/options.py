@@ -16,6 +16,7 @@ from dashboard.sizes import parse_size
 __all__ = [
     "ENVIRONMENT",
     "as_json",
+    "concepts",
     "device",
     "cutoff",
     "devices",
@@ -127,7 +128,14 @@ def out(name: str, meaning: str, *, folder: bool = False, required: bool = False
     )
 
 
-def place(name: str, meaning: str, *, folder: bool = False) -> Decorator:
+def concepts(meaning: str, *, default: str | None = None, required: bool = False) -> Decorator:
+    """``--concepts TEXT``, as `dissect.concepts.catalogue` understands it."""
+    return click.option(
+        "--concepts", metavar="CONCEPTS", default=default, show_default=True, required=required, help=meaning
+    )
+
+
+def place(name: str, meaning: str, *, folder: bool = False, required: bool = False) -> Decorator:
     """A file to write, or with `folder` a folder; refused before any work if it cannot be."""
 
     def checked(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
@@ -137,7 +145,7 @@ def place(name: str, meaning: str, *, folder: bool = False) -> Decorator:
 
     kind = click.Path(path_type=Path)
     metavar = "FOLDER" if folder else "FILE"
-    return click.option(name, type=kind, metavar=metavar, callback=checked, help=meaning)
+    return click.option(name, type=kind, metavar=metavar, required=required, callback=checked, help=meaning)
 
 
 def size(name: str, meaning: str) -> Decorator:

@@ -11,6 +11,9 @@ from dashboard.commands.console import progress
 from rewrite_core.errors import FileError, RequestError
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
     from dissect.figures import Width
     from rewrite_core.generators import Generator, LatentSpec
 
@@ -19,9 +22,12 @@ __all__ = [
     "draw",
     "make_folder",
     "require_apart",
+    "require_drawable",
     "require_folder",
     "require_free",
     "require_place",
+    "write_figure",
+    "write_table",
 ]
 
 FIGURES = (".png", ".svg", ".pdf")
@@ -129,6 +135,18 @@ def require_apart(place: Path, model: str | None) -> None:
         )
 
 
+def require_drawable(pictures: int, remedy: str = "Name fewer.") -> None:
+    """Refuse more pictures than one figure can show.
+
+    Raises:
+        RequestError: saying how many it can.
+    """
+    if pictures > MOST:
+        raise RequestError(
+            found=f"{pictures:,} pictures in one figure", expected=f"at most {MOST:,}", remedy=remedy
+        )
+
+
 def make_folder(path: Path) -> Path:
     """The folder at `path`, made if need be.
 
@@ -159,12 +177,7 @@ def draw(
             for word, generator in generators.items()
             for path in _files(out, word, generator, spec, quiet)
         ]
-    if len(spec) > MOST:
-        raise RequestError(
-            found=f"{len(spec):,} pictures in one figure",
-            expected=f"at most {MOST:,}",
-            remedy="Name fewer, or write them to a folder.",
-        )
+    require_drawable(len(spec), "Name fewer, or write them to a folder.")
     from dissect.figures import grid_figure, pair_figure, save_figure
 
     strips = []
@@ -177,6 +190,25 @@ def draw(
         figure = grid_figure(strips[0], spec.seeds, width=width)
     save_figure(figure, out.path)
     return [str(out.path)]
+
+
+def write_figure(stem: Path, figure: Figure) -> list[str]:
+    """A figure as PNG, SVG and PDF, called `stem` with these endings; the names of the files."""
+    from dissect.figures import save_figure
+
+    paths = [stem.with_name(stem.name + ending) for ending in FIGURES]
+    for path in paths:
+        save_figure(figure, path)
+    return list(map(str, paths))
+
+
+def write_table(stem: Path, table: pd.DataFrame) -> str:
+    """A table as CSV, called `stem` with that ending; the name of the file."""
+    from rewrite_core.files import write_bytes
+
+    path = stem.with_name(stem.name + ".csv")
+    write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+    return str(path)
 
 
 def _files(out: Output, word: str, generator: Generator, spec: LatentSpec, quiet: bool) -> Iterator[str]:

@@ -38,6 +38,7 @@ __all__ = ["project"]
 @click.option(
     "--steps", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Of the search."
 )
+@options.label
 @options.width
 @options.device
 @options.as_json
@@ -49,6 +50,7 @@ def project(
     figure: Output | None,
     space: Space | None,
     steps: int,
+    label: int | None,
     width: Width,
     as_json: bool,
     quiet: bool,
@@ -67,7 +69,7 @@ def project(
     given = read_picture(picture)
     generator = opened(model)
     with progress("Searching", quiet) as advance:
-        found = search(generator, given, space=space, steps=steps, progress=advance)
+        found = search(generator, given, space=space, steps=steps, label=label, progress=advance)
     if out:
         found.save(out, generator)
     if figure:
@@ -78,6 +80,7 @@ def project(
         "fingerprint": generator.fingerprint,
         "space": found.space,
         "steps": steps,
+        "class": label,
         "loss_before": found.losses[0],
         "loss": found.loss,
         "difference": _difference(found),

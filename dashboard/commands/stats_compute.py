@@ -149,14 +149,12 @@ def _meet(team: Team, generator: Generator, spec: LatentSpec, wanted: Wanted, st
 
 
 def _stored(generator: Generator, spec: LatentSpec, wanted: Wanted, store: Store) -> set[str]:
-    """The names of those that need not be computed."""
+    """The names of those that need not be computed, as far as headers tell."""
     from rewrite_core.statistics import key_of
     from rewrite_core.statistics.key import name_of
 
-    keys = [
-        (key_of(generator, layer, spec, empty), empty) for layer, some in wanted.items() for empty in some
-    ]
-    return {name_of(key) for key, empty in keys if store.get(key, empty) is not None}
+    keys = [key_of(generator, layer, spec, empty) for layer, some in wanted.items() for empty in some]
+    return {name_of(key) for key in keys if store.has(key)}
 
 
 def _gathered(

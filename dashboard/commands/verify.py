@@ -35,7 +35,7 @@ __all__ = ["verify"]
 )
 @click.option("--array", default="", help="Which array of an .npz holds the pictures, if there are several.")
 @click.option(
-    "--batch", type=click.IntRange(1), help="Pictures to draw at a time.  [default: the model's own]"
+    "--batch", type=click.IntRange(1), help="Pictures to draw at a time.  [default: the model's own, then 1]"
 )
 @options.truncation
 @options.cutoff

@@ -34,6 +34,8 @@ class Choices:
         unit: layer and number of the unit whose sheet is shown; None: the best of the layer.
         concept: the only one in the table of units; empty: all.
         all_layers: whether that table is of all layers, or of the session's.
+        search: a number of a unit, or letters of its concept, that the table is narrowed to.
+        caused: layer and number of the unit whose effect was asked for.
         detectors_only: whether it leaves out units that detect nothing.
         problem: why what was asked for last cannot be had.
     """
@@ -49,6 +51,8 @@ class Choices:
     concept: str = ""
     all_layers: bool = False
     detectors_only: bool = False
+    search: str = ""
+    caused: tuple[str, int] | None = None
     problem: str = ""
 
 

@@ -33,17 +33,19 @@ from dashboard.progress import follow, jobs
 from dashboard.session import Session, service
 from dissect.concepts import ConceptSource
 from dissect.concepts.catalogue import embedded_concepts, known, open_concepts
+from dissect.sheet import ALSO
 from dissect.units import Dissection, dissect
 from rewrite_core.errors import PalimpsestError, RequestError
 from rewrite_core.generators import Generator, LatentSpec
 from rewrite_core.jobs import Progress
-from rewrite_core.statistics import Maxima, SecondMoment
 
 __all__ = [
     "DISSECTION",
+    "asked_for",
     "brought",
     "choose",
     "concepts_text",
+    "dissection_key",
     "dissection_of",
     "identity_of",
     "judge_of",
@@ -59,8 +61,6 @@ T = TypeVar("T")
 
 DISSECTION = "dissection"
 """The purpose of the job that dissects."""
-ALSO = (Maxima(), SecondMoment())
-"""What the sheets of units need beside, gathered in the same pass."""
 
 _MOMENT = 0.8  # seconds that a run waits for a new job, so that what is stored never flashes a bar
 
@@ -77,8 +77,13 @@ _dissected: Budget[Dissection] = Budget(256 << 20, _size)
 
 
 def choose(visitor: Session, **chosen: Any) -> None:
-    """Replace some of the visitor's choices."""
-    visitor.dissecting = replace(visitor.dissecting, **chosen)
+    """Replace some of the visitor's choices; a problem with an earlier one is settled by that."""
+    visitor.dissecting = replace(visitor.dissecting, **{"problem": "", **chosen})
+
+
+def asked_for(visitor: Session) -> bool:
+    """Whether the generator is to be dissected: an embedded one is at once, any other when the visitor says so."""
+    return bool(visitor.embedded_name) or visitor.dissecting.begun
 
 
 def layers_of(visitor: Session) -> tuple[str, ...]:
@@ -148,7 +153,7 @@ def identity_of(source: ConceptSource) -> str:
 
 
 def subject_of(visitor: Session) -> Generator:
-    """What is dissected: the generator with the sidebar's rules if the concepts see pixels alone, else as it was loaded.
+    """What is dissected: the generator with the sidebar's rules if the concepts see pixels alone, else as loaded.
 
     Raises:
         PalimpsestError: the concepts cannot be had.
@@ -178,11 +183,11 @@ def dissection_of(visitor: Session) -> Dissection | None:
     Raises:
         PalimpsestError: the concepts cannot be had.
     """
-    if not (visitor.embedded_name or visitor.dissecting.begun):
+    if not asked_for(visitor):
         return None
     source, subject, spec = source_of(visitor), subject_of(visitor), spec_of(visitor)
     layers, settings = layers_of(visitor), visitor.dissecting.settings
-    key = (subject.fingerprint, spec, layers, identity_of(source), settings)
+    key = dissection_key(visitor)
 
     def work(progress: Progress) -> Dissection:
         store = service().store
@@ -190,6 +195,17 @@ def dissection_of(visitor: Session) -> Dissection | None:
 
     label = f"Dissecting {_some(layers)} · {source.title} · {len(spec):,} samples"
     return brought(visitor, DISSECTION, key, _dissected, label, work)
+
+
+def dissection_key(visitor: Session) -> Hashable:
+    """All that the dissection depends on: the beginning of the key of whatever follows from it.
+
+    Raises:
+        PalimpsestError: the concepts cannot be had.
+    """
+    identity = identity_of(source_of(visitor))
+    settings = visitor.dissecting.settings
+    return (subject_of(visitor).fingerprint, spec_of(visitor), layers_of(visitor), identity, settings)
 
 
 def _some(layers: Sequence[str]) -> str:
@@ -219,9 +235,7 @@ def brought(
     if asked is None or asked.key != key or (asked.job.status == "done" and asked.job.result is None):
         if asked:
             asked.job.cancel()
-        job = jobs().submit(
-            visitor.visitor, label, lambda progress: kept.get(key, lambda: work(progress))
-        )
+        job = jobs().submit(visitor.visitor, label, lambda progress: kept.get(key, lambda: work(progress)))
         asked = Asked(key, job)
         visitor.asked = {**visitor.asked, purpose: asked}
     asked.job.wait(max(asked.job.submitted + _MOMENT - time.monotonic(), 0))
@@ -236,8 +250,13 @@ def show_work(visitor: Session, purpose: str) -> None:
         return
     follow(asked.job, lambda _: None)
     if asked.job.ended and asked.job.status != "done":
-        st.button("Go on" if asked.job.status == "cancelled" else "Try again", key=f"again-{purpose}",
-                  icon=":material/refresh:", on_click=_again, args=(visitor, purpose))
+        st.button(
+            "Go on" if asked.job.status == "cancelled" else "Try again",
+            key=f"again-{purpose}",
+            icon=":material/refresh:",
+            on_click=_again,
+            args=(visitor, purpose),
+        )
 
 
 def _again(visitor: Session, purpose: str) -> None:

@@ -22,7 +22,7 @@ from dissect.concepts.source import ConceptSource
 from rewrite_core.errors import PalimpsestError
 from rewrite_core.generators import Generator, embedded_folder, embedded_names
 
-__all__ = ["FILES", "KINDS", "Kind", "Offer", "embedded_concepts", "known", "open_concepts"]
+__all__ = ["FILES", "KINDS", "Kind", "Offer", "embedded_concepts", "embedded_file", "known", "open_concepts"]
 
 SEGMENTER, EMBEDDED, PAINTED = "segmenter:", "embedded", "painted"
 
@@ -107,6 +107,24 @@ def embedded_concepts(generator: Generator) -> dict[str, Path]:
     return {path.stem: path for path in sorted(files, key=lambda path: path.stem != PAINTED)}
 
 
+def embedded_file(text: str, generator: Generator) -> Path:
+    """The file that ``embedded`` or ``embedded:NAME`` asks for.
+
+    Raises:
+        PalimpsestError: none of that name ships with the generator.
+    """
+    found = embedded_concepts(generator)
+    name = text.removeprefix(EMBEDDED).removeprefix(":") or next(iter(found), "")
+    if name not in found:
+        there = ", ".join(f"{EMBEDDED}:{name}" for name in found) or "another source, since none ship with it"
+        raise PalimpsestError(
+            found=f"concepts {text[:80]!r} for {generator.pristine.name}",
+            expected=there,
+            remedy="Choose one that there is, such as colours.",
+        )
+    return found[name]
+
+
 def _colours(text: str, generator: Generator) -> ConceptSource:
     from dissect.concepts.colours import Colours
 
@@ -128,16 +146,7 @@ def _segmenter(text: str, generator: Generator) -> ConceptSource:
 
 
 def _embedded(text: str, generator: Generator) -> ConceptSource:
-    found = embedded_concepts(generator)
-    name = text.removeprefix(EMBEDDED).removeprefix(":") or next(iter(found), "")
-    if name not in found:
-        there = ", ".join(f"{EMBEDDED}:{name}" for name in found) or "another source, since none ship with it"
-        raise PalimpsestError(
-            found=f"concepts {text[:80]!r} for {generator.pristine.name}",
-            expected=there,
-            remedy="Choose one that there is, such as colours.",
-        )
-    return _file(str(found[name]), generator)
+    return _file(str(embedded_file(text, generator)), generator)
 
 
 def _folder(text: str, generator: Generator) -> ConceptSource:
@@ -157,6 +166,12 @@ def _painted(path: Path, generator: Generator) -> ConceptSource:
     return open_painted(path, generator)
 
 
+def _distilled(path: Path, generator: Generator) -> ConceptSource:
+    from dissect.concepts.distilled import open_distilled
+
+    return open_distilled(path, generator)
+
+
 def _is_folder(text: str) -> bool:
     with suppress(OSError, ValueError):
         return bool(text) and Path(text).is_dir()
@@ -170,7 +185,10 @@ def _offered_embedded(generator: Generator) -> dict[str, str]:
 
 _EMBEDDED_HELP = "Concepts that ship with an embedded generator."
 
-FILES: Mapping[str, Callable[[Path, Generator], ConceptSource]] = {".json": _painted}
+FILES: Mapping[str, Callable[[Path, Generator], ConceptSource]] = {
+    ".json": _painted,
+    ".safetensors": _distilled,
+}
 """Ending of a file with concepts → what opens it."""
 
 KINDS = (
@@ -206,6 +224,11 @@ KINDS = (
         _offered_embedded,
     ),
     Kind("FOLDER", "Label maps by seed, with a legend.json.", _is_folder, _folder),
-    Kind("FILE.json", "Concepts that were painted.", lambda text: Path(text).suffix in FILES, _file),
+    Kind(
+        "FILE.json or FILE.safetensors",
+        "Concepts that were painted, or distilled into a network that sees pixels alone.",
+        lambda text: Path(text).suffix in FILES,
+        _file,
+    ),
 )
 """All kinds of sources; the first that recognises a text opens it."""

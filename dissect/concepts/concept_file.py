@@ -29,13 +29,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Base64Bytes, Field, model_validator
+from pydantic import AfterValidator, Base64Bytes, Field, model_validator
 
 from dissect.concepts.strokes import UNKNOWN, Strokes, inside, read_mask
 from rewrite_core.errors import FileError, MaskError, PalimpsestError
@@ -51,6 +52,8 @@ __all__ = ["FORMAT", "ConceptFile"]
 
 FORMAT = "painted-concepts/1"
 MOST_CONCEPTS, LONGEST_NAME = 256, 60
+MOST_MASKS = 10_000
+"""In one file, a mask for each concept on each picture; who paints by hand stays far below."""
 
 
 @dataclass(frozen=True)
@@ -179,13 +182,12 @@ class ConceptFile:
         what = source.name if isinstance(source, Path) else what
         form = _Form.parse(_of_known_format(read_json(source, what=what), what), what, FileError)
         try:
-            file = cls(form.model, form.size, form.concepts, latents=form.latents, made_with=form.made_with)
-            for seed, masks in form.strokes.items():
-                file = file._with_masks(seed, masks)
+            blank = cls(form.model, form.size, form.concepts, latents=form.latents, made_with=form.made_with)
+            strokes = tuple(blank._read(int(seed), masks) for seed, masks in form.strokes.items())
         except PalimpsestError as problem:
             found = f"{what}: {problem.found}"
             raise FileError(found=found, expected=problem.expected, remedy=problem.remedy) from None
-        return replace(file, learned=form.learned)
+        return replace(blank, strokes=strokes, learned=form.learned)
 
     def to_bytes(self) -> bytes:
         """The file's content, which `load` reads back exactly."""
@@ -211,12 +213,7 @@ class ConceptFile:
 
     def _painted(self, seed: int, mask: Mask, number: int) -> Self:
         self.latents.spec([seed])
-        if mask.size != self.size:
-            raise MaskError(
-                found=f"a stroke of {mask.size[0]}×{mask.size[1]} pixels on picture {seed}",
-                expected=f"the picture's {self.size[0]}×{self.size[1]}",
-                remedy="Paint on the picture at its own size.",
-            )
+        self._require_size(mask, seed)
         others = tuple(some for some in self.strokes if some.seed != seed)
         return self._changed(strokes=(*others, self.on(seed).painted(inside(mask), number)))
 
@@ -225,21 +222,36 @@ class ConceptFile:
         masks = {name: some.mask(number) for number, name in enumerate(self.concepts)}
         return {name: mask.to_data_url() for name, mask in masks.items() if not mask.empty}
 
-    def _with_masks(self, seed: int, urls: Mapping[str, str]) -> Self:
-        """The same with the strokes of one picture as `_urls` has them."""
+    def _read(self, seed: int, urls: Mapping[str, str]) -> Strokes:
+        """The strokes of one picture, from what `_urls` made of them."""
         self.latents.spec([seed])
-        file = self
+        strokes = Strokes(seed, np.full(self.size, UNKNOWN, np.int16))
         for concept, url in urls.items():
-            mask = read_mask(url, f"'{concept}' on picture {seed}")
-            painted = file.with_stroke(seed, concept, mask)
-            if (inside(mask) & (file.on(seed).labels != UNKNOWN)).any():
+            number, mask = self.number(concept), read_mask(url, f"'{concept}' on picture {seed}")
+            self._require_size(mask, seed)
+            if (strokes.labels[inside(mask)] != UNKNOWN).any():
                 raise MaskError(
                     found=f"a pixel of picture {seed} that is {concept!r} and another concept",
                     expected="one concept in each pixel",
                     remedy="Keep concepts that overlap in a file each.",
                 )
-            file = painted
-        return file
+            strokes = strokes.painted(inside(mask), number)
+        return strokes
+
+    def _require_size(self, mask: Mask, seed: int) -> None:
+        if mask.size != self.size:
+            raise MaskError(
+                found=f"a stroke of {mask.size[0]}×{mask.size[1]} pixels on picture {seed}",
+                expected=f"the picture's {self.size[0]}×{self.size[1]}",
+                remedy="Paint on the picture at its own size.",
+            )
+
+
+def _whole(text: str) -> str:
+    """A picture's number in the only way it is written, so that no two keys mean the same picture."""
+    if not re.fullmatch(r"0|-?[1-9][0-9]{0,9}", text):
+        raise ValueError("a picture's number, without zeros in front")
+    return text
 
 
 class _Form(Settings):
@@ -250,13 +262,15 @@ class _Form(Settings):
     latents: LatentSettings
     size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     concepts: tuple[str, ...]
-    strokes: dict[int, dict[str, str]]
+    strokes: dict[Annotated[str, AfterValidator(_whole)], dict[str, str]]
     learned: Base64Bytes | None = None
     made_with: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         masks = sum(len(urls) for urls in self.strokes.values())
+        if max(masks, len(self.strokes)) > MOST_MASKS:
+            raise ValueError(f"at most {MOST_MASKS:,} masks")
         if masks * self.size[0] * self.size[1] > TOTAL_PIXELS:
             raise ValueError(f"at most {TOTAL_PIXELS:,} pixels in all its masks")
         return self
@@ -276,6 +290,12 @@ def _of_known_format(data: Any, what: str) -> Any:
 
 
 def _check_names(concepts: tuple[str, ...]) -> None:
+    if len(concepts) > MOST_CONCEPTS:
+        raise PalimpsestError(
+            found=f"{len(concepts):,} concepts",
+            expected=f"at most {MOST_CONCEPTS}",
+            remedy="Divide them among several files.",
+        )
     for place, name in enumerate(concepts):
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
             raise PalimpsestError(
@@ -287,9 +307,3 @@ def _check_names(concepts: tuple[str, ...]) -> None:
             raise PalimpsestError(
                 found=f"two concepts called {name!r}", expected="names that differ", remedy="Rename one."
             )
-    if len(concepts) > MOST_CONCEPTS:
-        raise PalimpsestError(
-            found=f"{len(concepts)} concepts",
-            expected=f"at most {MOST_CONCEPTS}",
-            remedy="Divide them among several files.",
-        )

@@ -44,6 +44,8 @@ from rewrite_core.statistics import Scene
 
 __all__ = ["LabelMaps", "MapFile", "open_label_maps"]
 
+LARGEST_MASKS = 1 << 28
+"""Pixels of all concepts' masks of one picture, a byte each: 256 concepts on 1024 × 1024 pixels."""
 SETTLED = 2 * 10**9
 """Nanoseconds after which a change must show in a file's times; a younger file is read again, to be sure."""
 _NAME = re.compile(rf"(?:seed)?([0-9]{{1,10}})({'|'.join(map(re.escape, SUFFIXES))})", re.IGNORECASE)
@@ -210,6 +212,14 @@ def open_label_maps(folder: Path) -> LabelMaps:
     first = next(iter(files.values()))
     what = str(first.path)
     height, width = decode(read_bytes(first.path, what=what, limit_bytes=LARGEST_FILE), what).shape[-2:]
+    masks = len(legend.numbers) * height * width
+    if masks > LARGEST_MASKS:
+        raise _wrong(
+            what,
+            f"{len(legend.numbers):,} concepts on {height:,} × {width:,} pixels",
+            f"at most {LARGEST_MASKS:,} pixels of all masks of a picture",
+            "Make the maps smaller, or divide the concepts among several folders.",
+        )
     maps = LabelMaps(folder, legend, files, (height, width))
     maps._labels(next(iter(files)))
     return maps

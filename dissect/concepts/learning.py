@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class LearningSettings(Settings):
 
     layers: tuple[str, ...] | None = Field(default=None, min_length=1)
     pixels: int = Field(default=200, ge=1, le=100_000)
-    ridges: tuple[float, ...] = Field(default=(1e-2, 1e-3, 1e-4), min_length=1)
+    ridges: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1e-2, 1e-3, 1e-4), min_length=1)
 
 
 @dataclass(frozen=True, eq=False)

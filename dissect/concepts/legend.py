@@ -89,30 +89,31 @@ class _Form(Settings):
 
 def _labels(given: dict[str, Any] | list[Any], what: str) -> dict[int, str | None]:
     """Number → name, checked."""
+    if len(given) > MOST_NAMES:
+        raise _wrong(what, f"{len(given):,} entries", f"at most {MOST_NAMES:,}")
     entries: Iterable[tuple[Any, Any]] = enumerate(given) if isinstance(given, list) else given.items()
     labels: dict[int, str | None] = {}
+    taken: dict[str, int] = {}  # name → number
     for key, name in entries:
         if not re.fullmatch(r"0|[1-9][0-9]{0,8}", str(key)):
             raise _wrong(what, f"the entry {str(key)[:40]!r}", "whole numbers as keys")
-        labels[int(key)] = _checked(name, int(key), labels, what)
-    if len(labels) > MOST_NAMES:
-        raise _wrong(what, f"{len(labels):,} entries", f"at most {MOST_NAMES:,}")
-    if not any(labels.values()):
+        number = int(key)
+        labels[number] = None if name is None else _checked(name, number, what)
+        if name is not None and taken.setdefault(name, number) != number:
+            raise _wrong(
+                what, f"{name!r} as the name of both {taken[name]} and {number}", "names that differ"
+            )
+    if not taken:
         raise _wrong(what, "no concept", "a name for one number at least")
     return dict(sorted(labels.items()))
 
 
-def _checked(name: Any, number: int, before: Mapping[int, str | None], what: str) -> str | None:
-    """The name of `number`, if it is a good one and none of those before it."""
-    if name is None:
-        return None
+def _checked(name: Any, number: int, what: str) -> str:
+    """The name of `number`, if it is a good one."""
     good = isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable()
     if not good or name != name.strip():
         expected = f"a name of 1 to {LONGEST_NAME} printable characters, or null for no concept"
         raise _wrong(what, f"{name!r:.80} as the name of {number}", expected)
-    for other, taken in before.items():
-        if taken == name:
-            raise _wrong(what, f"{name!r} as the name of both {other} and {number}", "names that differ")
     return str(name)
 
 

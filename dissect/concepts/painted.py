@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -38,7 +39,7 @@ from rewrite_core.generators import Generator, Progress
 from rewrite_core.rules.rule import versions
 from rewrite_core.statistics import Scene
 
-__all__ = ["PaintedConcepts", "open_painted", "train"]
+__all__ = ["PaintedConcepts", "check_file", "open_painted", "require_painted", "train"]
 
 _WEIGHT = "weight."
 _REMEDY = "Remove 'learned' from the file: it is learned again from the strokes."
@@ -97,7 +98,7 @@ class PaintedConcepts:
         Raises:
             ModelMismatch: it is another, or a view with rules.
         """
-        _check(self.file, generator)
+        check_file(self.file, generator)
 
     @torch.no_grad()
     def __call__(self, scene: Scene) -> Tensor:
@@ -124,8 +125,8 @@ def train(
         Cancelled: from `progress`.
     """
     settings = settings or LearningSettings()
-    _check(file, generator)
-    _require_painted(file)
+    check_file(file, generator)
+    require_painted(file)
     learned = learn(generator, file, settings, progress)
     return PaintedConcepts(file.with_learned(_to_bytes(learned, _origin(file, settings))), learned)
 
@@ -143,8 +144,8 @@ def open_painted(
         ModelMismatch, PalimpsestError, LayerError, Cancelled: see `train`.
     """
     file = source if isinstance(source, ConceptFile) else ConceptFile.load(source)
-    _check(file, generator)
-    _require_painted(file)
+    check_file(file, generator)
+    require_painted(file)
     if file.learned is not None:
         learned = _from_bytes(file, generator, _origin(file, settings or LearningSettings()))
         if learned is not None:
@@ -152,9 +153,20 @@ def open_painted(
     return train(generator, file, settings, progress)
 
 
-def _check(file: ConceptFile, generator: Generator) -> None:
+def check_file(file: ConceptFile, generator: Generator) -> None:
+    """See that `file` is of the pictures of `generator`, without rules.
+
+    Raises:
+        ModelMismatch: it is of another's, of a view with rules, or of pictures of another size.
+    """
     made_for, have = file.model.fingerprint, generator.fingerprint
     if made_for == have:
+        if file.size != generator.picture_size:
+            raise ModelMismatch(
+                found="strokes on pictures of {}×{} pixels".format(*file.size),
+                expected="{}×{}, as {} draws them".format(*generator.picture_size, generator.name),
+                remedy="Open a concept file that was not changed by hand.",
+            )
         return
     if made_for == generator.pristine.fingerprint:
         raise ModelMismatch(
@@ -169,8 +181,12 @@ def _check(file: ConceptFile, generator: Generator) -> None:
     )
 
 
-def _require_painted(file: ConceptFile) -> None:
-    """See that there are two concepts or more, all with strokes."""
+def require_painted(file: ConceptFile) -> None:
+    """See that there are two concepts or more, all with strokes: what can be learned.
+
+    Raises:
+        PalimpsestError: it says which concept is lacking.
+    """
     if len(file.concepts) < 2:
         raise PalimpsestError(
             found=f"only the concept {file.concepts[0]!r}" if file.concepts else "no concept",
@@ -191,6 +207,17 @@ def _origin(file: ConceptFile, settings: LearningSettings) -> str:
     """SHA-256 of strokes, settings and the version of the method: what the weights follow from."""
     whole = [file.digest, settings.model_dump(mode="json"), VERSION]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+
+
+def _require_possible(file: ConceptFile, learned: Learned) -> None:
+    """See that numbers read from a file can have come of its strokes; a ValueError says which cannot."""
+    found, most = learned.evaluation, len(file.strokes) * file.size[0] * file.size[1]
+    if not 0 < learned.ridge < math.inf:
+        raise ValueError(f"a ridge of {learned.ridge}")
+    if not 0 <= found.pictures <= len(file.strokes):
+        raise ValueError("more pictures held out than painted, or fewer than none")
+    if not found.confusion.size or found.confusion.min() < 0 or found.confusion.max() > most:
+        raise ValueError("counts of pixels that cannot be")
 
 
 def _to_bytes(learned: Learned, origin: str) -> bytes:
@@ -223,6 +250,7 @@ def _from_bytes(file: ConceptFile, generator: Generator, origin: str) -> Learned
         readout, confusion = Readout(weights, tensors["bias"].float()), tensors["confusion"].long()
         evaluation = Evaluation(file.concepts, int(header["pictures"]), confusion.numpy())
         learned = Learned(readout, float(header["ridge"]), evaluation)
+        _require_possible(file, learned)
     except (KeyError, TypeError, ValueError) as problem:
         raise FileError(found=f"{what} is damaged ({problem})", expected="weights", remedy=_REMEDY) from None
     concepts = len(file.concepts)

@@ -50,10 +50,10 @@ PALETTE: tuple[Colour, ...] = (
 COMMON = (
     "background",
     "skin",
-    "hair",
+    "nose",
     "eyes",
     "mouth",
-    "nose",
+    "hair",
     "brows",
     "face",
     "clothes",
@@ -61,7 +61,7 @@ COMMON = (
     "glasses",
     "neck",
 )
-"""Concepts that have the colour of `PALETTE` at their place."""
+"""Concepts that have the colour of `PALETTE` at their place; hair is green, for brown on hair would not be seen."""
 _OTHER_WORDS = {
     "eye": "eyes",
     "lips": "mouth",

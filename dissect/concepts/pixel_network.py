@@ -5,12 +5,14 @@
 
 A picture has some 32 cells along its longer side whatever its size, and the convs over cells are as many as see about
 a third of the picture. What a label depends on is therefore nearby: that a face usually has an eye here is out of
-sight. For the same reason nothing is normalised over the picture, and no pixel is told its place.
+sight. No pixel is told its place, and once learned, batch normalisation is a constant scale and shift, so it tells
+nothing of the rest of the picture either.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field
@@ -19,13 +21,18 @@ from torch.nn import functional
 
 from rewrite_core.settings import Settings
 
-__all__ = ["Architecture", "PixelNetwork"]
+__all__ = ["LARGEST", "Architecture", "PixelNetwork"]
 
 CELLS, FIELD = 32, 1 / 3
 """Along a picture's longer side; and the share of that side which a label depends on, about."""
+LARGEST = 128
+"""Longer side of a picture that it works on; larger ones are made smaller."""
 WIDTH, FINE = 40, 12
 """Channels of the convs over cells, and of those at full size."""
 DEEPEST = 6
+"""Convs over cells, at most."""
+
+Side = Annotated[int, Field(ge=1, le=LARGEST)]
 
 
 class Architecture(Settings):
@@ -41,42 +48,71 @@ class Architecture(Settings):
     """
 
     labels: int = Field(ge=1, le=1024)
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     cell: int = Field(ge=1, le=16)
     width: int = Field(ge=1, le=256)
     fine: int = Field(ge=1, le=256)
     depth: int = Field(ge=1, le=DEEPEST)
 
     @classmethod
-    def fit(cls, size: tuple[int, int], labels: int) -> Self:
-        """The one for pictures of `size`."""
-        longer = max(size)
-        cell = max(1, longer // CELLS)
-        depth = (round(FIELD * longer / cell) - 1) // 2
-        depth = min(max(depth, 1), DEEPEST)
-        return cls(labels=labels, size=size, cell=cell, width=WIDTH, fine=FINE, depth=depth)
+    def fit(cls, picture_size: tuple[int, int], labels: int) -> Self:
+        """The one for pictures of that size: a whole number of times smaller if they are large."""
+        factor = -(-max(picture_size) // LARGEST)
+        height, width = (max(1, side // factor) for side in picture_size)
+        cell = max(1, round(max(height, width) / CELLS))
+        depth = min(max(round(FIELD * max(height, width) / (2 * cell)) - 1, 1), DEEPEST)
+        return cls(labels=labels, size=(height, width), cell=cell, width=WIDTH, fine=FINE, depth=depth)
 
     @property
     def reach(self) -> int:
-        """How many pixels away a label may depend on a pixel, at most."""
-        return self.cell * (self.depth + 1) + 1
+        """How many pixels away, at most, a pixel is that a label depends on."""
+        return max(2, self.cell * (self.depth + 1))
 
 
 class PixelNetwork(nn.Module):
-    """Pictures [N, 3, h, w] in [-1, 1] → scores [N, L, h, w]."""
+    """Pictures [N, 3, h, w] in [-1, 1] → scores [N, L, h, w]; its tensors are to be `drawn` or `holding` some."""
 
     def __init__(self, shape: Architecture) -> None:
         super().__init__()
         self.shape = shape
         width, fine = shape.width, shape.fine
-        self.cells = nn.Conv2d(3, width, shape.cell, stride=shape.cell)
-        self.trunk = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(shape.depth))
-        self.back = nn.ConvTranspose2d(width, fine, shape.cell, stride=shape.cell)
-        self.pixels = nn.Conv2d(3, fine, 3, padding=1)
-        self.joined = nn.Conv2d(2 * fine, 2 * fine, 3, padding=1)
-        self.scores = nn.Conv2d(2 * fine, shape.labels, 1)
+        with torch.device("meta"):  # nothing is drawn from torch's own random numbers
+            self.cells = _Normalised(3, width, shape.cell, stride=shape.cell)
+            self.trunk = nn.ModuleList(_Normalised(width, width, 3) for _ in range(shape.depth))
+            self.back = nn.ConvTranspose2d(width, fine, shape.cell, stride=shape.cell)
+            self.pixels = nn.Conv2d(3, fine, 3, padding=1)
+            self.joined = _Normalised(2 * fine, 2 * fine, 3)
+            self.scores = nn.Conv2d(2 * fine, shape.labels, 1)
+
+    @classmethod
+    def drawn(cls, shape: Architecture, seed: int) -> Self:
+        """One that has learned nothing: He initialisation from `seed`."""
+        network, random = cls(shape).to_empty(device="cpu"), torch.Generator().manual_seed(seed)
+        for name, tensor in network.state_dict().items():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(tensor, generator=random)
+            else:
+                nn.init.constant_(tensor, name.endswith(("scale", "variance")))
+        return network
+
+    @classmethod
+    def holding(cls, shape: Architecture, weights: Mapping[str, Tensor]) -> Self:
+        """One with these `weights`, ready to label."""
+        network = cls(shape)
+        network.load_state_dict(dict(weights), strict=True, assign=True)
+        return network.eval().requires_grad_(False)
+
+    @classmethod
+    def shapes(cls, shape: Architecture) -> dict[str, tuple[int, ...]]:
+        """The shapes of its weights, by name."""
+        return {name: tuple(tensor.shape) for name, tensor in cls(shape).state_dict().items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of all that it has learned, in the order of `shapes`."""
+        return {name: tensor.detach().clone().contiguous() for name, tensor in self.state_dict().items()}
 
     def forward(self, pictures: Tensor) -> Tensor:
+        """See the class."""
         height, width = pictures.shape[2:]
         rest = (0, -width % self.shape.cell, 0, -height % self.shape.cell)
         whole = functional.pad(pictures, rest, mode="replicate") if any(rest) else pictures
@@ -87,3 +123,23 @@ class PixelNetwork(nn.Module):
         both = functional.relu(torch.cat([coarse, self.pixels(pictures)], 1))  # [N, 2 F, h, w]
         scores: Tensor = self.scores(functional.relu(self.joined(both)))  # [N, L, h, w]
         return scores
+
+
+class _Normalised(nn.Conv2d):
+    """A conv and its batch normalisation."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, channels: int, to: int, side: int, stride: int = 1) -> None:
+        super().__init__(channels, to, side, stride, padding=side // 2 if stride == 1 else 0, bias=False)
+        self.scale, self.shift = nn.Parameter(torch.ones(to)), nn.Parameter(torch.zeros(to))
+        self.register_buffer("mean", torch.zeros(to))
+        self.register_buffer("variance", torch.ones(to))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps [N, C, h, w] → [N, O, h / stride, w / stride]."""
+        found = super().forward(maps)
+        return functional.batch_norm(
+            found, self.mean, self.variance, self.scale, self.shift, training=self.training
+        )

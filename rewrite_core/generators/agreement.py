@@ -6,7 +6,8 @@
 
 Differences are shares of the largest absolute value in the reference (of 255 where it is bytes). Up to 1e-5 the
 pictures are ``same``; up to 1/255 they are ``same to a byte``; beyond that they are ``different``, and the commonest
-reasons are tried on them, such as channels in another order.
+reasons are tried on them, such as channels in another order. What is still different is drawn one picture at a time:
+noise may depend on how many pictures are drawn together.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = ["Agreement", "Verdict", "agreement"]
 Verdict = Literal["same", "same to a byte", "different"]
 
 SAME, BYTE = 1e-5, 1 / 255
+ALONE = "one picture at a time"
 
 REASONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "the given pictures' channels are blue, green, red": lambda x: x.flip(1),
@@ -43,7 +45,7 @@ class Agreement:
     """How near a generator's pictures are to those of a reference.
 
     Attributes:
-        how: which of the generators that were tried came nearest.
+        how: which of the generators that were tried came nearest, and `ALONE` where only that brought it there.
         largest, mean: absolute difference, as a share of the reference's largest number.
         psnr: in decibels; infinite where nothing differs.
         beyond: share of the numbers that differ by more than a byte can show.
@@ -81,11 +83,24 @@ def agreement(
 ) -> Agreement:
     """The best agreement of any generator in `tried` (what it is called → the generator), which end with the first.
 
-    `batch` is how many pictures to draw at a time, where that matters (the published noise depends on it).
+    `batch` is how many pictures to draw at a time, where that matters (the published noise depends on it). Without one
+    it is the generator's micro-batch; and if that explains nothing, 1.
 
     Raises:
         FileError: if the reference's pictures or latents are not of this generator's size.
     """
+    found = _nearest(tried, reference, batch, progress)
+    if batch is None and found.verdict == "different" and not found.reason:
+        alone = _nearest(tried, reference, 1, progress)
+        if alone.verdict != "different":
+            return replace(alone, how=f"{alone.how}, {ALONE}")
+    return found
+
+
+def _nearest(
+    tried: Mapping[str, Generator], reference: Reference, batch: int | None, progress: Progress | None
+) -> Agreement:
+    """The best agreement at one size of batch; see `agreement`."""
     best: Agreement | None = None
     for how, generator in tried.items():
         _require_fit(generator, reference)

@@ -12,7 +12,8 @@ function of two batches [N, 3, H, W] that gives a number, with a gradient for th
 The search starts from the best of `STARTS` samples. Latents are moved in units of their spread over those samples, by
 Adam with the schedule of Karras et al. (2020, appendix D): a short rise, and a cosine's fall over the last quarter.
 Spaces: ``w`` [D], near what the generator draws; ``w+`` [L, D], nearer to the picture, further from the samples; ``z``
-[D] where there is no mapping network. The noise is that of one seed, and is not searched.
+[D] where there is no mapping network. The noise is that of one seed, and is not searched. Of a conditional generator
+the samples are each of its own class, or all of one: a w found near that class needs no class from then on.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ def project(
     *,
     space: Space | None = None,
     steps: int = 300,
+    label: int | None = None,
     perceptual: Perceptual | None = None,
     progress: Progress | None = None,
 ) -> Projection:
@@ -106,11 +108,12 @@ def project(
         picture: uint8 [H, W, 3] of any size; brought to the generator's by `fitted`.
         space: see the module.
         steps: of the optimisation; 300 take about as long as drawing 1,000 pictures.
+        label: the class of the samples at which the search starts; None: each sample's own.
         perceptual: a loss that is added to that of pixels.
         progress: called at each step; raises `Cancelled` to stop.
 
     Raises:
-        RequestError: if the generator has no such space.
+        RequestError: if the generator has no such space or class, or a class is asked for in z, which holds none.
     """
     space = space or ("w" if generator.styles else "z")
     if space not in get_args(Space) or (space != "z" and not generator.styles):
@@ -119,9 +122,15 @@ def project(
             expected=f"one of {', '.join(get_args(Space)) if generator.styles else 'z'} for {generator.name}",
             remedy="Choose another space.",
         )
+    if space == "z" and label is not None and generator.classes:
+        raise RequestError(
+            found=f"class {label} in space 'z'",
+            expected="space w or w+, since a z does not say of which class it was found",
+            remedy="Choose another space, or leave the class out.",
+        )
     wanted = fitted(picture, generator.picture_size)
     target = torch.from_numpy(wanted).permute(2, 0, 1).float().div(127.5).sub(1)[None].to(generator.device)
-    search = _Search(generator, space, target, perceptual)
+    search = _Search(generator, space, target, label, perceptual)
     best, losses = search.start(), []
     value = best.clone().requires_grad_()
     adam, smallest = torch.optim.Adam([value], betas=(0.9, 0.99)), math.inf
@@ -146,10 +155,16 @@ class _Search:
     """What is searched: latents in units of their spread over some samples, and the loss of the picture they draw."""
 
     def __init__(
-        self, generator: Generator, space: Space, target: Tensor, perceptual: Perceptual | None
+        self,
+        generator: Generator,
+        space: Space,
+        target: Tensor,
+        label: int | None,
+        perceptual: Perceptual | None,
     ) -> None:
         self.generator, self.space, self.target, self.perceptual = generator, space, target, perceptual
-        samples = generator.latents(LatentSpec.of(range(STARTS)))
+        self.starts = LatentSpec.of(range(STARTS), label=label)
+        samples = generator.latents(self.starts)
         self.samples = samples.z if space == "z" else generator.mapped(samples)  # [S, D]
         self.centre = self.samples.mean(0)  # [D]
         self.spread = self.samples.std(0).clamp_min(1e-6)  # [D]
@@ -157,7 +172,7 @@ class _Search:
     def start(self) -> Tensor:
         """The sample whose picture is nearest, [1, D] or [1, L, D]."""
         losses = []
-        for block in LatentSpec.of(range(STARTS)).blocks(self.generator.micro_batch):
+        for block in self.starts.blocks(self.generator.micro_batch):
             drawn = self.generator.sample(block).to(self.target)
             losses += [float(self._pixels(one[None])) for one in drawn]
         value = (self.samples[int(np.argmin(losses))] - self.centre) / self.spread  # [D]

@@ -98,6 +98,7 @@ COLUMNS: Mapping[str, Callable[[Row], Cell]] = {
     "export_own": _export_own,
     "w_space": _w_space,
     "projection": _projection,
+    "dissection": _any_generator,
 }
 """What may be done → what becomes of it with the checkpoints of a row."""
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from rewrite_core.errors import FileError
-from rewrite_core.files import read_safetensors, write_safetensors
+from rewrite_core.files import read_header, read_safetensors, write_safetensors
 from rewrite_core.statistics.key import Key, canonical
 from rewrite_core.statistics.statistic import Statistic
 
-__all__ = ["checked", "read_checked", "write_checked"]
+__all__ = ["checked", "holds", "read_checked", "write_checked"]
 
 S = TypeVar("S", bound=Statistic)
 log = logging.getLogger(__name__)
@@ -34,6 +34,18 @@ def write_checked(path: Path, key: Key, statistic: Statistic) -> None:
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in statistic.state().items()}
     write_safetensors(path, tensors, {"key": canonical(key), "checksum": _checksum(tensors)})
+
+
+def holds(path: Path, key: Key) -> bool:
+    """Whether `path` is of this key and as long as its header says; nothing else of it is read.
+
+    Damage among its numbers shows, as everything else that is wrong with it does, when it is read.
+    """
+    try:
+        header, length = read_header(path, what=path.name)
+        return header.get("key") == canonical(key) and path.stat().st_size == length
+    except (FileError, OSError):
+        return False
 
 
 def read_checked(path: Path, key: Key, empty: S, *, set_aside: bool = True) -> S | None:

@@ -79,7 +79,8 @@ class Maxima(Statistic):
         values, best = columns.topk(min(k, len(seeds)), 1, sorted=False)  # which of equal ones is left open
         best = best.sort(1).values
         best = best.gather(1, _descending(columns.gather(1, best)))  # [C, k]
-        tied = (columns >= values.amin(1, keepdim=True)).sum(1) > values.shape[1]  # units with equals beyond the k-th place
+        at_least = columns >= values.amin(1, keepdim=True)
+        tied = at_least.sum(1) > values.shape[1]  # units with equals beyond the k-th place
         best[tied] = _descending(columns[tied])[:, : values.shape[1]]
         return seeds[best.cpu()]
 

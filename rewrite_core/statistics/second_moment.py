@@ -4,8 +4,10 @@ It is the metric in which Bau et al. (2020), section 3, compare keys.
 
 A picture's keys are multiplied as one [C, h·w] view, at the speed of the device's matrix product in float32, and
 summed in float32 over at most `POSITIONS` positions before they are added to a float64 sum. On a CPU only the tiles on
-and above the diagonal are multiplied, and the others copied: of a large matrix little more than half. Running float32 sums
-drift (1.5e-6 after 10k positions); this holds a relative error of some 1e-7 of each unit's power, whatever the count.
+and above the diagonal are multiplied, and the others copied: of a large matrix little more than half.
+
+Running float32 sums drift (1.5e-6 after 10k positions); this holds a relative error of some 1e-7 of each unit's power,
+whatever the count.
 """
 
 from __future__ import annotations

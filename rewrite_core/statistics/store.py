@@ -24,7 +24,7 @@ import platformdirs
 
 from rewrite_core.errors import FileError, RequestError
 from rewrite_core.generators import embedded_folder, embedded_names
-from rewrite_core.statistics.checked import checked, read_checked, write_checked
+from rewrite_core.statistics.checked import checked, holds, read_checked, write_checked
 from rewrite_core.statistics.entry import Entry, block_of, entry_at
 from rewrite_core.statistics.key import Key, name_of
 from rewrite_core.statistics.statistic import Statistic
@@ -63,6 +63,14 @@ class Store:
             if (found := read_checked(folder / name, key, empty, set_aside=False)) is not None:
                 return found
         return None
+
+    def has(self, key: Key) -> bool:
+        """Whether `get` has an answer, as far as headers tell: one that is damaged among its numbers counts.
+
+        To ask is not to use: what is pruned first stays what it is.
+        """
+        name = f"{name_of(key)}.safetensors"
+        return any(holds(folder / name, key) for folder in (self.folder, *self.beneath))
 
     def put(self, key: Key, statistic: Statistic) -> Path:
         """Store `statistic` under `key`, whole or not at all, and make room for it if need be.
