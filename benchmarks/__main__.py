@@ -7,10 +7,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import edit, opening, statistics, stylegan2
+from benchmarks import dissection, edit, opening, statistics, stylegan2
 from benchmarks.row import Row
 
 SUITES = {
+    "dissection": dissection.rows,
     "edit": edit.rows,
     "opening": opening.rows,
     "statistics": statistics.rows,

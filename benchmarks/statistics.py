@@ -65,7 +65,9 @@ def _second_moment() -> Iterable[Row]:
         batches = _features(channels, grid)
         ours = _best(_fed, SecondMoment(), batches)
         wide = torch.randn(channels, BATCH * grid * grid)
-        together = len(batches) * _best(torch.mm, wide, wide.T)  # the same multiplications, one product a batch
+        together = len(batches) * _best(
+            torch.mm, wide, wide.T
+        )  # the same multiplications, one product a batch
         other = min(together, _best(_product, wide, len(batches)))
         yield _row(f"second moment, {channels} × {grid}² [s], against the GEMM", ours, other, 0.8)
 

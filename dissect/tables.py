@@ -52,6 +52,20 @@ class Dissection:
         """One line for each thing that a reader of the tables must know: concepts not seen, dead units."""
         return tuple(self._warnings())
 
+    def layer(self, name: str) -> LayerDissection:
+        """What was found at the layer called `name`.
+
+        Raises:
+            LayerError: if it was not dissected.
+        """
+        if name not in self.layers:
+            raise LayerError(
+                found=f"layer '{name}', which was not dissected",
+                expected=f"one of {', '.join(self.layers)}",
+                remedy="Choose one of them, or dissect it too.",
+            )
+        return self.layers[name]
+
     def units(self) -> pd.DataFrame:
         """A row for each unit of each layer: the concept that it stands for, and how well.
 
@@ -71,13 +85,7 @@ class Dissection:
         """
         import pandas as pd
 
-        if layer not in self.layers:
-            raise LayerError(
-                found=f"layer '{layer}', which was not dissected",
-                expected=f"one of {', '.join(self.layers)}",
-                remedy="Choose one of them, or dissect it too.",
-            )
-        found = self.layers[layer]
+        found = self.layer(layer)
         values = found.held_out if held_out else found.iou
         units, concepts = pd.Index(found.units, name="unit"), pd.Index(found.concepts, name="concept")
         return pd.DataFrame(values.numpy(), units, concepts)

@@ -18,6 +18,9 @@ from rewrite_core.generators.generator import Layer
 
 __all__ = ["Directions", "Target", "Units"]
 
+MOST_NAMED = 8
+"""Units that are all named in a title; of more, the first three and how many."""
+
 
 class Target(Protocol):
     """What of a layer's keys is forced: M readings of each key [C]."""
@@ -49,6 +52,8 @@ class Units:
         return len(self.numbers)
 
     def __str__(self) -> str:
+        if len(self) > MOST_NAMED:
+            return f"{len(self):,} units ({', '.join(map(str, self.numbers[:3]))}, …)"
         return ("unit " if len(self) == 1 else "units ") + ", ".join(map(str, self.numbers))
 
     def check(self, layer: Layer) -> None:

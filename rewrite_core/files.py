@@ -13,6 +13,7 @@ Every failure is a `FileError` of one line.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -211,10 +212,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all: an older file of that name stays until the new one is on the disk.
 
     Raises:
-        FileError: the folder is missing or read-only, the disk is full, the name is a folder's.
+        FileError: the folder is missing or read-only, the disk is full, the name is a folder's or a device's.
     """
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "a folder or a device")
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()

@@ -158,8 +158,8 @@ def test_moments_too_large_for_memory_are_refused_in_one_line():
 
 
 def test_labels_that_the_labeller_does_not_name_are_refused():
-    for labels in (None, torch.ones(6, 2, 4, 4), torch.ones(6, 3)):
-        with pytest.raises(RequestError, match="map for each of 3 names"):
+    for labels in (None, torch.ones(6, 2, 4, 4), torch.ones(5, 3, 4, 4), torch.ones(6, 3)):
+        with pytest.raises(RequestError, match=r"expected \[6, 3, H, W\]"):
             seen(replace(some_batch(), labels=labels))
 
 

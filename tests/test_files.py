@@ -320,6 +320,13 @@ def test_a_name_that_no_file_can_have_is_refused(tmp_path):
             read_json(tmp_path / name, what="edit.json")
 
 
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileError, match="a folder or a device"):
+        write_bytes(tmp_path / "pipe", b"{}")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_writing_into_a_missing_folder_says_so(tmp_path):
     with pytest.raises(FileError, match=r"No such file or directory.*Choose another place"):
         write_bytes(tmp_path / "missing" / "edit.json", b"{}")

@@ -333,6 +333,11 @@ def test_thresholds_labels_grid_and_alignment_are_part_of_the_key():
     assert key_of(small, PLAIN, spec(), again) == key_of(small, PLAIN, spec(), asked[0])
 
 
+def shown(batch: Batch) -> Tensor:
+    assert batch.labels is not None
+    return batch.labels
+
+
 def test_what_cannot_be_counted_is_refused_in_one_line():
     batch = some_batch()
     wrong: list[Any] = [
@@ -341,6 +346,8 @@ def test_what_cannot_be_counted_is_refused_in_one_line():
         lambda: empty(grid=(0, 4)),
         lambda: Intersection(torch.zeros(UNITS - 1), LABELLER).update(batch),
         lambda: empty().update(replace(batch, labels=None)),
+        lambda: empty().update(replace(batch, labels=shown(batch)[:-1])),  # a map less than pictures
+        lambda: empty().update(replace(batch, labels=shown(batch)[..., :0])),
         lambda: Intersection(torch.zeros(UNITS), Bright()).update(batch),
     ]
     for attempt in wrong:

@@ -495,6 +495,12 @@ def test_what_the_generator_has_not_is_refused_before_anything_is_drawn(planted,
             work()
 
 
+def test_an_intervention_is_called_by_its_units_or_by_how_many_there_are():
+    assert str(ablate("l08", [17])) == "ablate unit 17 of l08"
+    assert str(insert("l08", range(8), [1.0] * 8)) == "insert units 0, 1, 2, 3, 4, 5, 6, 7 of l08"
+    assert str(ablate("l08", range(511, -1, -1))) == "ablate 512 units (511, 510, 509, …) of l08"
+
+
 def test_very_many_units_are_checked_in_no_time(planted):
     began = time.process_time()
     with pytest.raises(RequestError, match="unit 8; expected units from 0 to 7"):

@@ -189,6 +189,20 @@ def test_what_was_learned_may_not_say_what_cannot_be(generator, file, painted, h
         open_painted(file.with_learned(to_safetensors_bytes(tensors | table, changed)), generator)
 
 
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ({"ridges": [1.0, 0.0]}, "ridges.1 is 0.0"),
+        ({"ridges": []}, "ridges is"),
+        ({"layers": ["up", "up"]}, "expected each layer once"),
+        ({"pixels": 0}, "pixels is 0"),
+    ],
+)
+def test_settings_that_nothing_can_be_learned_with_are_refused(setting, problem):
+    with pytest.raises(PalimpsestError, match=problem):
+        LearningSettings.parse(setting, "learning")
+
+
 def test_it_may_label_unedited_samples_only(painted):
     small = small_generator()
     with pytest.raises(PalimpsestError, match="unedited samples only"):

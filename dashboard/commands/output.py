@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,13 +82,13 @@ def require_folder(path: Path) -> None:
     """Check that `path` is a folder or can become one; it is made when there is something to put in it.
 
     Raises:
-        FileError: it is a file, or lies below one.
+        FileError: it is a file, lies below one, or cannot be made.
     """
     there = next(part for part in (path, *path.absolute().parents) if part.exists())
-    if not there.is_dir():
+    if not (there.is_dir() and os.access(there, os.W_OK)):
         raise FileError(
-            found=f"{there} is a file",
-            expected="a folder, or a name that is free",
+            found=f"{there} is {'read-only' if there.is_dir() else 'a file'}",
+            expected="a folder that can be written, or a name that is free",
             remedy="Choose another name.",
         )
 

@@ -23,7 +23,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from dissect.concepts.concept_file import ConceptFile
@@ -56,6 +56,13 @@ class LearningSettings(Settings):
     layers: tuple[str, ...] | None = Field(default=None, min_length=1)
     pixels: int = Field(default=200, ge=1, le=100_000)
     ridges: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1e-2, 1e-3, 1e-4), min_length=1)
+
+    @field_validator("layers")
+    @classmethod
+    def _each_once(cls, layers: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if layers and len(set(layers)) < len(layers):
+            raise ValueError("each layer once")
+        return layers
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,9 @@ def _cpu(count: int, name: str = "palimpsest-lane") -> ThreadPoolExecutor:
             for _ in range(count):
                 pool.submit(started.wait)
             started.wait()
-            torch.set_num_threads(before)  # else every thread that starts from now on would take over a lane's 1
+            torch.set_num_threads(
+                before
+            )  # else every thread that starts from now on would take over a lane's 1
             _pools[count, name] = pool
         return _pools[count, name]
 

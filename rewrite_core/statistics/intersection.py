@@ -312,16 +312,16 @@ class Intersection(Statistic):
 
 
 def labels_of(batch: Batch, labeller: Labeller) -> Tensor:
-    """The batch's labels [N, L, H, W], as many as `labeller` names.
+    """The batch's labels [N, L, H, W]: a map for each picture, and as many as `labeller` names.
 
     Raises:
         RequestError: if they are not.
     """
-    labels, named = batch.labels, len(labeller.names)
-    if labels is None or labels.ndim != 4 or labels.shape[1] != named:
+    labels, wanted = batch.labels, (len(batch.keys), len(labeller.names))
+    if labels is None or labels.ndim != 4 or labels.shape[:2] != wanted or not min(labels.shape[2:]):
         raise RequestError(
             found="no labels" if labels is None else f"labels of shape {list(labels.shape)}",
-            expected=f"[N, {named}, H, W]: a map for each of {named} names",
+            expected=f"[{wanted[0]}, {wanted[1]}, H, W]: a map for each picture and name",
             remedy="Correct the labeller.",
         )
     return labels
