@@ -57,7 +57,12 @@ CANDIDATES, COUNT = 16, 4
     help="PNG of the picture's size, white where to intervene.  [default: everywhere]",
 )
 @options.concepts("What the effects are on.  [default: those distilled for the model, else colours]")
-@click.option("--rank", "ranked", metavar="CONCEPT", help="Choose the units that most of a concept hangs on.")
+@click.option(
+    "--rank",
+    "ranked",
+    metavar="CONCEPT",
+    help="Choose the units that most of a concept hangs on when each is ablated whole, everywhere.",
+)
 @click.option(
     "--candidates",
     type=click.IntRange(1),
