@@ -20,7 +20,6 @@ import pandas as pd
 from dissect.concepts.palette import colour_of
 from dissect.paper import CHARACTER, DPI, LINE, TEXT, TITLE, WIDTHS, Width, page, panel, shortened, write
 from dissect.tables import Dissection
-from rewrite_core.errors import LayerError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,13 +134,7 @@ def iou_figure(
     Raises:
         LayerError: `layer` was not dissected.
     """
-    if layer not in dissection.layers:
-        raise LayerError(
-            found=f"layer '{layer}', which was not dissected",
-            expected=f"one of {', '.join(dissection.layers)}",
-            remedy="Choose one of them, or dissect it too.",
-        )
-    found = dissection.layers[layer]
+    found = dissection.layer(layer)
     table = found.table().assign(row=range(len(found.units)), number=found.concept.numpy())
     best = table[~table.dead].sort_values("held_out_iou", ascending=False, kind="stable")[:most]
     best = best.sort_values(["number", "held_out_iou"], ascending=[True, False], kind="stable")

@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from dissect.layer import LayerDissection, Unit
 from dissect.tables import Dissection
-from rewrite_core.errors import LayerError, RequestError
+from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator, LatentSpec
 from rewrite_core.pictures import Colour, Picture, enlarge, outline, to_uint8
 from rewrite_core.statistics import Along, Histogram, Maxima, SecondMoment, Statistic, Store, gather
@@ -271,12 +271,7 @@ def layer_sheets(
     Raises:
         LayerError: `layer` was not dissected.
     """
-    if layer not in dissection.layers:
-        raise LayerError(
-            found=f"layer '{layer}', which was not dissected",
-            expected=f"one of {', '.join(dissection.layers)}",
-            remedy="Choose one of them, or dissect it too.",
-        )
+    found = dissection.layer(layer)
     empty: list[Statistic] = [Histogram(), Maxima(), SecondMoment()]
     if directions is not None:
         empty = [Along(directions, one) for one in empty]
@@ -285,7 +280,6 @@ def layer_sheets(
     assert isinstance(histogram, Histogram)
     assert isinstance(maxima, Maxima)
     assert isinstance(second_moment, SecondMoment)
-    found = dissection.layers[layer]
     return LayerSheets(generator, dissection.spec, found, histogram, maxima, second_moment, directions)
 
 
