@@ -20,6 +20,7 @@ from dashboard.errors import shown
 from dashboard.session import Session, session
 from dashboard.text import plain
 
+# Every view of the page by its name. A new one is a module of `dashboard.dissection`, and a line here.
 VIEWS: Mapping[str, Callable[[Session], None]] = {
     UNITS: units,
     "Concepts": concepts,
@@ -27,7 +28,6 @@ VIEWS: Mapping[str, Callable[[Session], None]] = {
     INTERVENE: intervening,
     COMPARE: comparing,
 }
-"""Every view of the page by its name. A new one is a module of `dashboard.dissection`, and a line here."""
 
 
 def page(visitor: Session) -> None:

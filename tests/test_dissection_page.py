@@ -170,6 +170,8 @@ def test_a_link_leads_to_its_layer_and_unit():
         ({"view": "Somewhere"}, "view Somewhere"),
         ({"concepts": "/etc/passwd.json"}, "passwd"),
         ({"model": "unheard"}, "model unheard"),
+        ({"concept": "<script>"}, "concept <script>"),
+        ({"layer": "l" * 300, "unit": "1"}, f"layer {'l' * 80};"),
     ],
 )
 def test_a_link_to_what_there_is_not_is_explained_and_the_page_stays(query, problem):
@@ -265,7 +267,7 @@ def test_rules_apply_to_concepts_that_see_pixels_and_to_no_others():
 def test_the_command_says_what_was_chosen_and_is_understood():
     session = small(chosen=replace(FEW, layers=(UP, PLAIN), settings=Settings(0.98, 0.1)))
     session.truncation = 0.7
-    line = shlex.split(command(session))
+    line = shlex.split(command(session).text)
     assert line[:2] == ["palimpsest", "dissect"]
     dissecting = main.commands["dissect"]
     given, _, _ = dissecting.make_parser(click.Context(dissecting)).parse_args(line[2:])
@@ -281,10 +283,24 @@ def test_the_command_says_what_was_chosen_and_is_understood():
     }
 
 
-def test_no_command_is_shown_for_what_none_can_make():
+def test_under_rules_the_commands_begin_with_saving_the_edited_model():
     session = small()
-    session.stack = RuleStack().push(some_rule(session.generator))
-    assert command(session) == ""
+    rule = some_rule(session.generator)
+    session.stack = RuleStack().push(rule)
+    line = command(session)
+    first, second = map(shlex.split, line.text.splitlines())
+    assert first[:2] == ["palimpsest", "apply"]
+    assert {name: line.files[name] for name in first[2:3]} == {first[2]: rule.to_bytes()}
+    assert second[:3] == ["palimpsest", "dissect", first[first.index("--weights") + 1]]
+
+
+def test_no_command_is_shown_for_what_none_can_make():
+    name = embedded_names()[0]
+    session = Session(embedded(name), embedded(name).default_layer)
+    session.stack = RuleStack().push(some_rule(session.generator, session.layer))
+    assert command(session).text  # painted concepts: of the generator as it was loaded
+    session.dissecting = replace(session.dissecting, concepts="embedded:distilled")
+    assert not command(session).text
 
 
 def test_the_overview_counts_every_unit_once_and_names_what_detects_nothing(found):

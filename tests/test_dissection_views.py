@@ -5,22 +5,29 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 import time
 from typing import Any
 
+import click
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from dashboard.canvas import canvas_key
+from dashboard.cli import main
 from dashboard.dissection.choices import UNITS, Choices
 from dashboard.dissection.comparing import COMPARE
+from dashboard.dissection.exporting import rank_command
 from dashboard.dissection.finding import FIND
 from dashboard.dissection.intervening import INTERVENE
 from dashboard.dissection.probe import BY_NUMBER, INSERT, PAINTED, QUANTILE, Probe
-from dashboard.session import Session
+from dashboard.dissection.taking import TABLES
+from dashboard.session import Session, embedded
 from rewrite_core import LatentSpec, Mask
+from rewrite_core.generators import embedded_names
 from rewrite_core.generators.own import key_of
 from rewrite_core.resources import resource_dir
 from rewrite_core.rules.rule import RuleStack
@@ -218,3 +225,58 @@ def test_a_rule_is_compared_on_and_off():
     app.segmented_control(key="compare-kind").set_value("all")
     run(app)
     assert len(app.dataframe[0].value) == units
+
+
+def test_two_models_are_judged_by_concepts_that_know_both():
+    one, other = embedded_names()[:2]
+    session = Session(embedded(one), embedded(one).default_layer)
+    session.dissecting = Choices(view=COMPARE, samples=8, layers=(session.layer,))
+    session.probe = Probe(other=other, compared=8)
+    app = visit(session)
+    app.button(key="probe-comparing").click()
+    run(app)
+    assert "cannot judge the pictures of both" in texts(app).replace("\\", "")
+    assert "**Concepts that grew or shrank**" in texts(app)
+    first, second = map(
+        shlex.split, next(code.value for code in app.code if "dissect" in code.value).splitlines()
+    )
+    assert (first[2], second[2]) == (one, other)
+    assert first[first.index("--concepts") + 1] == second[second.index("--concepts") + 1] == "colours"
+
+
+def test_opening_the_model_that_was_compared_with_compares_the_rules():
+    one = embedded_names()[0]
+    session = Session(embedded(one), embedded(one).default_layer)
+    session.dissecting = Choices(view=COMPARE, samples=8)
+    session.probe = Probe(other=one)
+    assert "No rule is on" in texts(visit(session))
+
+
+# Commands
+
+
+def test_the_command_of_a_ranking_is_understood_whatever_a_concept_is_called():
+    session = visitor(INTERVENE)
+    session.truncation = 0.5
+    line = shlex.split(rank_command(session, "the sky; rm -rf", (3, 1), 2, session.spec((8, 9, 10))).text)
+    ablating = main.commands["ablate"]
+    given, _, _ = ablating.make_parser(click.Context(ablating)).parse_args(line[2:])
+    assert given == {
+        "model": "MODEL",
+        "layer": PLAIN,
+        "ranked": "the sky; rm -rf",
+        "units": "3,1",
+        "count": "2",
+        "concepts": "colours",
+        "truncation": "0.5",
+        "samples": "8-10",
+        "out": "ranked",
+    }
+
+
+def test_tables_are_written_as_csv_and_as_parquet():
+    table = pd.DataFrame({"unit": [3, 1], "iou": [0.25, 0.1]})
+    csv, parquet = (io.BytesIO(write(table)) for _, write in TABLES.values())
+    assert list(TABLES) == ["CSV", "Parquet"]
+    pd.testing.assert_frame_equal(pd.read_csv(csv), table)
+    pd.testing.assert_frame_equal(pd.read_parquet(parquet), table)

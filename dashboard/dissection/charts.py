@@ -129,7 +129,12 @@ def concepts_chart(rows: pd.DataFrame) -> Layered:
     """Held-out IoU with each concept as a bar, the IoU at the set threshold as a dot, the baseline as a tick."""
     names = rows.sort_values("held_out_iou", ascending=False)["concept"].head(12).tolist()
     shown = rows[rows["concept"].isin(names)]
-    y = alt.Y("concept:N", sort=names, title=None, axis=alt.Axis(labelOverlap=False))
+    y = alt.Y(
+        "concept:N",
+        sort=names,
+        title=None,
+        axis=alt.Axis(labelOverlap=False, labelFlush=False, labelBound=False),
+    )
     numbers = ("held_out_iou", "baseline", "iou", "precision", "recall")
     tooltip: list[Any] = ["concept", *(alt.Tooltip(name, format=".3f") for name in numbers)]
     base = alt.Chart(shown).encode(y=y, tooltip=tooltip)
@@ -147,7 +152,12 @@ def effects_chart(rows: pd.DataFrame) -> Layered:
     numbers: list[Any] = [alt.Tooltip(name, format="+.3%") for name in ("effect", "low", "high")]
     shares: list[Any] = [alt.Tooltip(name, format=".2%") for name in ("before", "after")]
     base = alt.Chart(shown).encode(
-        y=alt.Y("concept:N", sort=names, title=None, axis=alt.Axis(labelOverlap=False)),
+        y=alt.Y(
+            "concept:N",
+            sort=names,
+            title=None,
+            axis=alt.Axis(labelOverlap=False, labelFlush=False, labelBound=False),
+        ),
         tooltip=["concept", *numbers, *shares],
     )
     axis = alt.Axis(title="change of the share of pixels", format="+.1%", tickCount=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from dashboard.binding import bound
 from dashboard.budget import Budget
 from dashboard.dissection.asking import on_request
 from dashboard.dissection.charts import effects_chart
-from dashboard.dissection.exporting import command
+from dashboard.dissection.exporting import compare_command
 from dashboard.dissection.rows import sheet_button, unit_rows
-from dashboard.dissection.state import identity_of, judge_of, layers_of, source_of, spec_of
+from dashboard.dissection.setting import FEWEST, MOST
+from dashboard.dissection.state import identity_of, judge_of, layers_of, open_source, source_of
 from dashboard.dissection.taking import headed, take_away
 from dashboard.dissection.units_choice import probing
 from dashboard.errors import shown
@@ -26,7 +28,9 @@ from dashboard.session import Session, drawn, embedded, service
 from dashboard.text import plain
 from dashboard.words import counted
 from dissect.compare import Comparison, compare
+from dissect.concepts import ConceptSource
 from dissect.signed import signed
+from rewrite_core.errors import PalimpsestError
 from rewrite_core.generators import Generator, embedded_names
 from rewrite_core.jobs import Progress
 from rewrite_core.pictures import encode_png, enlarge
@@ -41,6 +45,8 @@ __all__ = ["COMPARE", "comparing"]
 COMPARE = "Compare"
 PURPOSE = "comparing"
 RULES = "Rules off | on"
+COLOURS = "colours"
+"""Concepts that any picture can be judged by."""
 ANY = "changed"
 CHANGES = {
     "lost": "detected a concept, and none any more",
@@ -71,11 +77,11 @@ def comparing(visitor: Session) -> None:
     found = _comparison(visitor, after)
     if found is None:
         return
-    left, right = st.columns([1, 1.25], gap="large")
+    left, right = st.columns([1, 1.45], gap="medium")
     with left, shown():
         _concepts(visitor, found)
     with right, shown():
-        _units(visitor, found)
+        _units(visitor, found, after)
 
 
 # What is compared
@@ -83,9 +89,8 @@ def comparing(visitor: Session) -> None:
 
 def _choice(visitor: Session) -> Generator | None:
     """What the open model is compared with; None if there is nothing yet, which is said."""
-    others = [name for name in embedded_names() if name != visitor.embedded_name]
-    options = [RULES, *others]
-    current = visitor.probe.other or RULES
+    options = [RULES, *_others(visitor)]
+    current = _other(visitor) or RULES
     st.segmented_control(
         "Compare",
         options,
@@ -94,8 +99,8 @@ def _choice(visitor: Session) -> Generator | None:
         format_func=lambda name: name if name == RULES else f"with {name}",
         **bound("compare-other", current, lambda name: probing(visitor, other="" if name == RULES else name)),
     )
-    if visitor.probe.other:
-        return embedded(visitor.probe.other)
+    if other := _other(visitor):
+        return embedded(other)
     if visitor.rules.active:
         return visitor.edited()
     st.caption(
@@ -106,19 +111,29 @@ def _choice(visitor: Session) -> Generator | None:
     return None
 
 
+def _others(visitor: Session) -> list[str]:
+    """The other embedded generators."""
+    return [name for name in embedded_names() if name != visitor.embedded_name]
+
+
+def _other(visitor: Session) -> str:
+    """The model that is compared with; empty for the rules."""
+    return visitor.probe.other if visitor.probe.other in _others(visitor) else ""
+
+
 def _tried(visitor: Session, edit: Edit) -> None:
     visitor.trial, visitor.dropped = edit, None
 
 
 def _before(visitor: Session) -> Generator:
     """The open model: as it was loaded, or, beside another one, with its rules."""
-    return visitor.edited() if visitor.probe.other else visitor.generator
+    return visitor.edited() if _other(visitor) else visitor.generator
 
 
 def _names(visitor: Session) -> tuple[str, str]:
     """What both are called."""
-    if visitor.probe.other:
-        return _before(visitor).name, visitor.probe.other
+    if other := _other(visitor):
+        return _before(visitor).name, other
     return "without rules", "with " + ", ".join(rule.name for rule in visitor.rules.active)
 
 
@@ -144,20 +159,43 @@ def _pictures(visitor: Session, after: Generator) -> None:
 
 def _comparison(visitor: Session, after: Generator) -> Comparison | None:
     """Both dissected and counted, on request."""
-    judge, spec, layers = judge_of(visitor), spec_of(visitor), layers_of(visitor)
+    judge, layers = _judge(visitor, after), layers_of(visitor)
+    spec = visitor.spec(tuple(range(visitor.probe.compared)))
     before, settings = _before(visitor), visitor.dissecting.settings
     key = (before.fingerprint, after.fingerprint, spec, layers, identity_of(judge), settings)
-    if not source_of(visitor).pixels_only:
+    if judge is not source_of(visitor):
         st.caption(
-            f"{plain(source_of(visitor).title)} knows unedited pictures of one model alone: both are judged by "
-            f"{plain(judge.title)}, which sees pixels."
+            f"{plain(source_of(visitor).title)} cannot judge the pictures of both: they are judged by "
+            f"{plain(judge.title)}, which can."
         )
 
     def work(progress: Progress) -> Comparison:
         return compare(before, after, spec, layers, judge, settings, store=service().store, progress=progress)
 
-    label = f"Comparing {counted(len(layers), 'layer')} over {len(spec):,} samples"
-    return on_request(visitor, PURPOSE, key, _compared, label, work, f"Compare over {len(spec):,} samples")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.number_input(
+            "Samples",
+            FEWEST,
+            MOST,
+            step=250,
+            width=150,
+            help="Thresholds are chosen on the first half and reported on the second, for each of both. 250 take well "
+            "under a minute on two cores; a paper wants 1,000 or more.",
+            **bound(
+                "compare-samples", visitor.probe.compared, lambda count: probing(visitor, compared=count)
+            ),
+        )
+        label = f"Comparing {counted(len(layers), 'layer')} over {len(spec):,} samples"
+        return on_request(visitor, PURPOSE, key, _compared, label, work, "Compare")
+
+
+def _judge(visitor: Session, after: Generator) -> ConceptSource:
+    """Concepts that may judge the pictures of both: those that judge interventions, or else colours."""
+    judge = judge_of(visitor)
+    with suppress(PalimpsestError):
+        judge.check(after)
+        return judge
+    return open_source(visitor.generator, COLOURS)
 
 
 def _concepts(visitor: Session, found: Comparison) -> None:
@@ -200,24 +238,24 @@ def _where(found: Comparison, table: pd.DataFrame) -> None:
     st.caption(f"Blue: less, red: more, up to ± {100 * limit:.0f} % of the pictures.")
 
 
-def _units(visitor: Session, found: Comparison) -> None:
+def _units(visitor: Session, found: Comparison, after: Generator) -> None:
     """Which units changed meaning."""
     table = found.units()
     menu = headed(
         "Units that changed meaning",
         "Each model is dissected with thresholds of its own. Lost: was a detector, and is none; gained: the "
-        "other way round; moved: detects another one. Firing: share of positions above the threshold of before.",
+        "other way round; moved: detects another one.",
     )
     with menu:
-        take_away(visitor, "units-compared", {"units-compared": table}, {}, _command(visitor))
+        line = compare_command(
+            visitor, visitor.spec(found.shares.seeds), _other(visitor), _judge(visitor, after)
+        )
+        take_away(visitor, "units-compared", {"units-compared": table}, {}, line)
     if table.empty:
         st.caption(
             "They have no layer of the same name and width in common: only pictures and concepts compare."
         )
         return
-    counts = table["change"].value_counts()
-    said = ", ".join(f"{counts.get(change, 0)} {change}" for change in CHANGES)
-    st.caption(f"Of {counted(len(table), 'unit')}: {said}.")
     rows = _filtered(visitor, table, found)
     if rows.empty:
         st.caption("No unit is like that.")
@@ -229,16 +267,12 @@ def _units(visitor: Session, found: Comparison) -> None:
 
 
 def _filtered(visitor: Session, table: pd.DataFrame, found: Comparison) -> pd.DataFrame:
-    """The rows of one change, one layer, one concept; those that changed most are first."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        kind = st.segmented_control(
-            "Change",
-            [ANY, *CHANGES, "all"],
-            default=ANY,
-            required=True,
-            key="compare-kind",
-            label_visibility="collapsed",
-        )
+    """The rows of one change, one layer, one concept: the surest detectors first; in brackets what is not detected."""
+    counts = table["change"].value_counts()
+    said = ", ".join(f"{counts.get(change, 0)} {change}" for change in CHANGES)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(f"Of {counted(len(table), 'unit')}: {said}.", width="content")
+        st.space("stretch")
         layer = st.selectbox(
             "Layer",
             ["all layers", *found.layers],
@@ -253,6 +287,14 @@ def _filtered(visitor: Session, table: pd.DataFrame, found: Comparison) -> pd.Da
             label_visibility="collapsed",
             width=150,
         )
+    kind = st.segmented_control(
+        "Change",
+        [ANY, *CHANGES, "all"],
+        default=ANY,
+        required=True,
+        key="compare-kind",
+        label_visibility="collapsed",
+    )
     rows = table
     if kind != "all":
         rows = rows[rows["change"] != ""] if kind == ANY else rows[rows["change"] == kind]
@@ -260,7 +302,15 @@ def _filtered(visitor: Session, table: pd.DataFrame, found: Comparison) -> pd.Da
         rows = rows[rows["layer"] == layer]
     if concept in found.shares.concepts:
         rows = rows[(rows["concept_before"] == concept) | (rows["concept_after"] == concept)]
-    return rows.sort_values("iou_change", key=abs, ascending=False, kind="stable")
+    detected = [rows[f"held_out_iou_{side}"] * rows[f"detector_{side}"] for side in ("before", "after")]
+    strength = pd.concat([*detected, rows["iou_change"].abs() * (rows["change"] == "")], axis=1).max(axis=1)
+    bracketed = {
+        f"concept_{side}": rows[f"concept_{side}"].where(
+            rows[f"detector_{side}"], "(" + rows[f"concept_{side}"] + ")"
+        )
+        for side in ("before", "after")
+    }
+    return rows.assign(**bracketed).loc[strength.sort_values(ascending=False, kind="stable").index]
 
 
 def _changes_figure(table: pd.DataFrame, title: str) -> Figure:
@@ -276,14 +326,6 @@ def _where_figure(found: Comparison, title: str) -> Figure:
     return where_figure(found.where, found.shares.concepts, title)
 
 
-def _command(visitor: Session) -> str:
-    """The lines that dissect both, whose tables are what is compared here."""
-    other = visitor.probe.other or "EDITED-MODEL"
-    line = command(visitor)
-    model = visitor.embedded_name or visitor.origin or "MODEL"
-    return f"{line}\n{line.replace(model, other, 1)}-after"
-
-
 def _number(label: str, help: str, form: str = "%.3f", width: int = 76) -> Any:
     return st.column_config.NumberColumn(label, format=form, width=width, help=help)
 
@@ -294,12 +336,19 @@ _COLUMNS: Mapping[str, Any] = {
     "change": st.column_config.TextColumn(
         width=66, help="; ".join(f"{name}: {what}" for name, what in CHANGES.items())
     ),
-    "concept_before": st.column_config.TextColumn("before", width=84, help="The concept that it stands for."),
-    "concept_after": st.column_config.TextColumn("after", width=84, help="The same, after."),
+    "concept_before": st.column_config.TextColumn(
+        "before",
+        width=88,
+        help="The concept that it detects; in brackets, what it is most like but no detector of.",
+    ),
+    "concept_after": st.column_config.TextColumn("after", width=88, help="The same, after."),
     "held_out_iou_before": _number("IoU before", "Held-out IoU with that concept."),
     "held_out_iou_after": _number("after", "The same, after.", width=64),
-    "firing_before": _number(
-        "fires before", "Share of positions above its set threshold of before.", "percent", 86
+    "firing_after": _number(
+        "fires",
+        "After: share of positions above the set threshold of before. It was 1 % at the quantile 0.99: less, and the "
+        "unit fell silent; more, and it got louder.",
+        "percent",
+        64,
     ),
-    "firing_after": _number("after", "The same, after: it fell silent, or got louder.", "percent", 64),
 }

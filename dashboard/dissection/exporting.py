@@ -1,40 +1,222 @@
-"""The command line that makes the dissection on screen again."""
+"""The command lines that make what is on screen again, and the files that they read.
+
+    line = ablate_command(visitor, asked, seeds)
+    line.text        # palimpsest ablate anime64-dcgan --layer l08 --units 3,17 …; empty if no command makes it
+    line.files       # region.png → its bytes: what has to lie beside it
+
+Rules are saved and put on first, in a line of their own. Concepts that are tied to one generator cannot be opened for
+the model that this saves, so with them and rules no command makes the same.
+"""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from dashboard.dissection.state import concepts_text, layers_of, spec_of, subject_of
+from dashboard.dissection.probe import INSERT, MEAN
+from dashboard.dissection.state import (
+    concepts_text,
+    judge_of,
+    judge_text,
+    layers_of,
+    spec_of,
+    subject_of,
+)
 from dashboard.ranges import format_ranges
+from dashboard.saving import rule_files
 from dashboard.session import Session
+from dissect.concepts import ConceptSource
 from dissect.settings import CUSTOMARY
+from rewrite_core.generators import LatentSpec
+from rewrite_core.pictures import encode_png
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from dashboard.dissection.units_choice import Asked
 
-OWN = "concepts.json"
-"""What the file of concepts that were painted on the page is called in the command."""
+__all__ = ["Line", "ablate_command", "command", "compare_command", "rank_command"]
+
+OWN = ("concepts.json", "concepts.safetensors")
+"""What the file of concepts made on the page is called in a command: painted ones, and those that see pixels alone."""
+COLOURS = "colours"
+REGION, EDITED = "region.png", "edited"
+LOOKED = 1000
+"""Samples that the commands look at for the values that are inserted."""
+UNTIED = (COLOURS, "faces", "segmenter:")
+"""How concepts begin that any generator's pictures can be judged by."""
+TIED = "The command opens these concepts for the generator alone that they were made for, not for one with rules on."
 
 
-def command(visitor: Session) -> str:
-    """``palimpsest dissect`` with what the visitor has chosen, without options at their defaults; empty under rules.
+@dataclass(frozen=True)
+class Line:
+    """Commands, a line each, and the files beside them: name → content; or, without text, why none makes the same."""
+
+    text: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    why_not: str = ""
+
+
+def command(visitor: Session) -> Line:
+    """``palimpsest dissect`` with what the visitor has chosen, without options at their defaults.
 
     Raises:
         PalimpsestError: the concepts cannot be had.
     """
-    if subject_of(visitor).fingerprint != visitor.generator.fingerprint:
-        return ""  # the command dissects a generator as it was loaded
-    spec, layers, settings = spec_of(visitor), layers_of(visitor), visitor.dissecting.settings
+    ruled = subject_of(visitor).fingerprint != visitor.generator.fingerprint
+    concepts = _own(visitor) or concepts_text(visitor)
+    return _on_model(visitor, ruled, concepts, lambda model: _dissect(visitor, model, concepts, "dissection"))
+
+
+def compare_command(visitor: Session, spec: LatentSpec, other: str, judge: ConceptSource) -> Line:
+    """The lines that dissect both, whose tables are what is compared: without and with rules, or the `other` model.
+
+    Raises:
+        PalimpsestError: the concepts cannot be had.
+    """
+    usual = judge is judge_of(visitor)
+    concepts = (_own(visitor, judging=True) or judge_text(visitor)) if usual else COLOURS
+
+    def dissected(ruled: bool, out: str) -> Line:
+        return _on_model(
+            visitor, ruled, concepts, lambda model: _dissect(visitor, model, concepts, out, spec)
+        )
+
+    if other:
+        before = dissected(bool(visitor.rules.active), "before")
+        after = Line(_dissect(visitor, shlex.quote(other), concepts, "after", spec))
+    else:
+        before, after = dissected(False, "before"), dissected(True, "after")
+    if before.why_not or after.why_not:
+        return Line(why_not=TIED)
+    return Line(f"{before.text}\n{after.text}", {**before.files, **after.files})
+
+
+def ablate_command(visitor: Session, asked: Asked, seeds: Sequence[int], measured: Sequence[int]) -> Line:
+    """``palimpsest ablate`` for an intervention: pictures of `seeds`, effects over `measured`.
+
+    Raises:
+        PalimpsestError: the concepts cannot be had.
+    """
+    made, probe = asked.intervention, visitor.probe
+    if probe.act == INSERT and not _same_values(visitor, asked):
+        return Line(
+            why_not=f"The command takes the values that it inserts from {LOOKED:,} samples of its concepts."
+        )
+    concepts = _own(visitor, judging=True) or judge_text(visitor)
+    options = {
+        "--layer": made.layer,
+        "--units": ",".join(map(str, asked.units)),
+        "--insert": _inserted(visitor, asked),
+        "--strength": "" if made.strength == 1 else f"{made.strength:g}",
+        "--region": REGION if made.region else "",
+        "--concepts": concepts,
+        **_latents(visitor.spec(tuple(seeds))),
+        "--samples": format_ranges(measured),
+    }
+    files = {}
+    if made.region:
+        files[REGION] = encode_png(made.region.resized(visitor.generator.picture_size).pixels)
+    line = _on_model(
+        visitor,
+        bool(visitor.rules.active),
+        concepts,
+        lambda model: _line("ablate", model, options, "ablated"),
+    )
+    return Line(line.text, {**line.files, **files}) if line.text else line
+
+
+def rank_command(
+    visitor: Session, concept: str, candidates: Sequence[int], count: int, spec: LatentSpec
+) -> Line:
+    """``palimpsest ablate --rank`` for `count` of the candidates, over the samples of `spec`.
+
+    Raises:
+        PalimpsestError: the concepts cannot be had.
+    """
+    concepts = _own(visitor, judging=True) or judge_text(visitor)
+    options = {
+        "--layer": visitor.layer,
+        "--rank": concept,
+        "--units": ",".join(map(str, candidates)),
+        "--count": str(count),
+        "--concepts": concepts,
+        **{name: value for name, value in _latents(spec).items() if name != "--seeds"},
+        "--samples": format_ranges(spec.seeds),
+    }
+    return _on_model(
+        visitor,
+        bool(visitor.rules.active),
+        concepts,
+        lambda model: _line("ablate", model, options, "ranked"),
+    )
+
+
+# Parts
+
+
+def _on_model(visitor: Session, ruled: bool, concepts: str, line: Callable[[str], str]) -> Line:
+    """The line for the open model; under rules for what a first line saves, if the concepts can be had for that."""
+    if not ruled:
+        return Line(line(_model(visitor)))
+    if not concepts.startswith(UNTIED):
+        return Line(why_not=TIED)
+    rules = visitor.rules.active
+    names = rule_files(rules)
+    saved = f"palimpsest apply {' '.join(names)} --model {_model(visitor)} --weights {EDITED}"
+    files = {name: rule.to_bytes() for name, rule in zip(names, rules, strict=True)}
+    return Line(f"{saved}\n{line(EDITED)}", files)
+
+
+def _dissect(visitor: Session, model: str, concepts: str, out: str, spec: LatentSpec | None = None) -> str:
+    layers, settings = layers_of(visitor), visitor.dissecting.settings
     options = {
         "--layers": "" if layers == tuple(visitor.generator.layers) else ",".join(layers),
-        "--concepts": OWN if visitor.dissecting.own else concepts_text(visitor),
+        "--concepts": concepts,
+        **_latents(spec or spec_of(visitor)),
+        "--quantile": "" if settings.quantile == CUSTOMARY.quantile else f"{settings.quantile:g}",
+        "--level": "" if settings.level == CUSTOMARY.level else f"{settings.level:g}",
+    }
+    return _line("dissect", model, options, out)
+
+
+def _latents(spec: LatentSpec) -> dict[str, str]:
+    """The samples, and how they are drawn."""
+    return {
         "--seeds": format_ranges(spec.seeds),
         "--truncation": "" if spec.truncation == 1 else f"{spec.truncation:g}",
         "--cutoff": "" if spec.cutoff is None else str(spec.cutoff),
         "--class": "" if spec.label is None else str(spec.label),
         "--scheme": "" if spec.scheme == "seed" else spec.scheme,
-        "--quantile": "" if settings.quantile == CUSTOMARY.quantile else f"{settings.quantile:g}",
-        "--level": "" if settings.level == CUSTOMARY.level else f"{settings.level:g}",
     }
+
+
+def _line(name: str, model: str, options: Mapping[str, str], out: str) -> str:
     given = [f"{option} {shlex.quote(value)}" for option, value in options.items() if value]
-    model = shlex.quote(visitor.embedded_name or visitor.origin or "MODEL")
-    return f"palimpsest dissect {model} {' '.join(given)} --out dissection"
+    return f"palimpsest {name} {model} {' '.join(given)} --out {out}"
+
+
+def _model(visitor: Session) -> str:
+    return shlex.quote(visitor.embedded_name or visitor.origin or "MODEL")
+
+
+def _own(visitor: Session, judging: bool = False) -> str:
+    """The file of concepts made on the page, if it is they; empty else."""
+    own = visitor.dissecting.own
+    if own is None or (judging and not own.pixels_only):
+        return ""
+    return OWN[own.pixels_only]
+
+
+def _same_values(visitor: Session, asked: Asked) -> bool:
+    """Whether the command finds the values that are inserted: it looks at so many samples of the judge's concepts."""
+    if visitor.dissecting.samples != LOOKED:
+        return False
+    return visitor.probe.value != MEAN or asked.concept in judge_of(visitor).names
+
+
+def _inserted(visitor: Session, asked: Asked) -> str:
+    """The value that is inserted, as the command takes it."""
+    if visitor.probe.act != INSERT:
+        return ""
+    return asked.concept if visitor.probe.value == MEAN else "quantile"

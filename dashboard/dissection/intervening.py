@@ -11,8 +11,9 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.budget import Budget
-from dashboard.dissection.asking import ablate_command, fresh, on_request
+from dashboard.dissection.asking import fresh, on_request
 from dashboard.dissection.charts import effects_chart
+from dashboard.dissection.exporting import ablate_command
 from dashboard.dissection.overview import needed
 from dashboard.dissection.probe import INSERT
 from dashboard.dissection.ranking import ranked
@@ -38,6 +39,8 @@ __all__ = ["INTERVENE", "intervening"]
 
 INTERVENE = "Ablate and insert"
 LIVE, EFFECTS = "live", "effects"
+SHOWN = tuple(range(12))
+"""Pictures that the command of effects draws."""
 FRESH = 200
 """Pictures that effects are measured on: the first that the dissection has not seen."""
 
@@ -93,7 +96,8 @@ def _pairs(visitor: Session, asked: Asked) -> None:
     st.caption(plain(f"{_title(asked)}."))
     with menu:
         figure = partial(_pair_figure, before, after, seeds, _title(asked))
-        take_away(visitor, "pairs", {}, {"pairs": figure}, *ablate_command(visitor, asked, seeds))
+        line = ablate_command(visitor, asked, seeds, fresh(visitor, FRESH).seeds)
+        take_away(visitor, "pairs", {}, {"pairs": figure}, line)
 
 
 def _title(asked: Asked) -> str:
@@ -143,9 +147,8 @@ def _effect(visitor: Session, asked: Asked) -> None:
     title = _title(asked)
     figure = partial(_changes_figure, table, title)
     with menu:
-        take_away(
-            visitor, "effects", {"effects": table}, {"effects": figure}, *ablate_command(visitor, asked)
-        )
+        line = ablate_command(visitor, asked, SHOWN, spec.seeds)
+        take_away(visitor, "effects", {"effects": table}, {"effects": figure}, line)
 
 
 def _judged(visitor: Session, judge: ConceptSource) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from dashboard.dissection.state import choose, open_source
+from dashboard.dissection.state import choose, open_source, source_of
 from dashboard.session import Session, embedded
 from dissect.concepts.catalogue import known
 from rewrite_core.errors import PalimpsestError, RequestError
@@ -31,6 +31,8 @@ def follow_address(visitor: Session, views: tuple[str, ...]) -> None:
         return
     problem = ""
     for name, value in named.items():
+        if problem and name == "unit":
+            continue  # of a layer that there is not
         try:
             _CHOOSE[name](visitor, value) if name != "view" else _view(visitor, value, views)
         except PalimpsestError as found:
@@ -92,7 +94,9 @@ def _view(visitor: Session, name: str, views: tuple[str, ...]) -> None:
 
 
 def _layer(visitor: Session, name: str) -> None:
-    visitor.layer = visitor.generator.layer(name).name
+    if name not in visitor.generator.layers:
+        raise _unknown("layer", name, list(visitor.generator.layers))
+    visitor.layer = name
 
 
 def _unit(visitor: Session, text: str) -> None:
@@ -103,6 +107,9 @@ def _unit(visitor: Session, text: str) -> None:
 
 
 def _concept(visitor: Session, name: str) -> None:
+    names = source_of(visitor).names
+    if name not in names:
+        raise _unknown("concept", name, list(names))
     choose(visitor, concept=name)
 
 

@@ -44,6 +44,7 @@ class Probe:
         where: everywhere, or in what is painted; `region` is that.
         judged: the concept that units are ranked by.
         other: the model that is compared with; empty: the rules, off and on.
+        compared: over how many samples.
         wanted: for each purpose, all that what was asked for depends on.
     """
 
@@ -59,6 +60,7 @@ class Probe:
     region: Mask | None = None
     judged: str = ""
     other: str = ""
+    compared: int = 250
     wanted: Mapping[str, Hashable] = field(default_factory=lambda: MappingProxyType({}))
 
     def painted(self, picture: LatentSpec, region: Mask) -> Probe:

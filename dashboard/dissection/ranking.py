@@ -10,13 +10,13 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.budget import Budget
-from dashboard.dissection.asking import fresh, model_text, on_request
+from dashboard.dissection.asking import fresh, on_request
 from dashboard.dissection.charts import hex_of
+from dashboard.dissection.exporting import rank_command
 from dashboard.dissection.probe import BY_NUMBER
 from dashboard.dissection.state import identity_of, judge_of
 from dashboard.dissection.taking import headed, take_away
 from dashboard.dissection.units_choice import concept_of, probing
-from dashboard.ranges import format_ranges
 from dashboard.session import Session
 from dashboard.text import plain
 from dissect.choosing import best_units
@@ -66,9 +66,9 @@ def ranked(visitor: Session, found: Dissection) -> None:
     if ranking is not None:
         _shown(visitor, ranking)
         with menu:
-            command = _command(visitor, ranking, candidates)
+            line = rank_command(visitor, ranking.concept, candidates, len(ranking.units), spec)
             figures = {"ranking": partial(_figure, ranking)}
-            take_away(visitor, "ranking", {"ranking": ranking.table()}, figures, command)
+            take_away(visitor, "ranking", {"ranking": ranking.table()}, figures, line)
 
 
 def _judged(visitor: Session, judge: ConceptSource, concept: str) -> str:
@@ -124,12 +124,3 @@ def _figure(ranking: Ranking) -> Figure:
     from dissect.effect_plots import curve_figure
 
     return curve_figure(ranking)
-
-
-def _command(visitor: Session, ranking: Ranking, candidates: tuple[int, ...]) -> str:
-    model = model_text(visitor)
-    samples = format_ranges(fresh(visitor, CHOOSING).seeds)
-    return (
-        f"palimpsest ablate {model} --layer {ranking.layer} --rank {ranking.concept} --units "
-        f"{','.join(map(str, candidates))} --count {len(ranking.units)} --samples {samples} --out ranked"
-    )

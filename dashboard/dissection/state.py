@@ -49,6 +49,7 @@ __all__ = [
     "dissection_of",
     "identity_of",
     "judge_of",
+    "judge_text",
     "layers_of",
     "open_source",
     "show_work",
@@ -137,14 +138,22 @@ def judge_of(visitor: Session) -> ConceptSource:
         PalimpsestError: the visitor's own cannot be had.
     """
     chosen = source_of(visitor)
-    if chosen.pixels_only:
-        return chosen
+    return chosen if chosen.pixels_only else open_source(visitor.generator, judge_text(visitor))
+
+
+def judge_text(visitor: Session) -> str:
+    """What `judge_of` is opened by; a source that was made on the page has no such text.
+
+    Raises:
+        PalimpsestError: the visitor's own cannot be had.
+    """
+    if source_of(visitor).pixels_only:
+        return concepts_text(visitor)
     for name in embedded_concepts(visitor.generator) if visitor.embedded_name else ():
         with suppress(PalimpsestError):  # of a kind that is not installed
-            source = open_source(visitor.generator, f"embedded:{name}")
-            if source.pixels_only:
-                return source
-    return open_source(visitor.generator, "colours")
+            if open_source(visitor.generator, f"embedded:{name}").pixels_only:
+                return f"embedded:{name}"
+    return "colours"
 
 
 def identity_of(source: ConceptSource) -> str:

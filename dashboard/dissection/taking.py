@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from dashboard.dissection.exporting import Line
 from dashboard.dissection.linking import address
 from dashboard.saving import FORMATS
 from dashboard.session import Session
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["headed", "take_away"]
+
+TABLES: Mapping[str, tuple[str, Callable[[pd.DataFrame], bytes]]] = {
+    "CSV": ("text/csv", lambda table: table.to_csv(index=False, lineterminator="\n").encode()),
+    "Parquet": ("application/vnd.apache.parquet", lambda table: table.to_parquet(index=False)),
+}
+"""Form of a table → its media type, and what writes it."""
+NO_LINE = Line()
 
 
 def headed(title: str, help: str) -> DeltaGenerator:
@@ -32,37 +40,32 @@ def take_away(
     name: str,
     tables: Mapping[str, pd.DataFrame],
     figures: Mapping[str, Callable[[], Figure]],
-    command: str = "",
-    files: Mapping[str, bytes] | None = None,
+    line: Line = NO_LINE,
 ) -> None:
-    """The menu of the result called `name`; figures are made when one is asked for, which takes a moment.
-
-    `files` are pictures, PNG, that the command reads.
-    """
+    """The menu of the result called `name`; figures and tables are made into files when a form of them is chosen."""
     with st.popover("", icon=":material/more_horiz:", key=f"take-{name}", help="Figure, data, command, link"):
         for what, make in figures.items():
             _figure(what, make)
-        if tables:
-            st.caption("Data")
         for what, table in tables.items():
-            content = table.to_csv(index=False).encode()
-            st.download_button(
-                f"{what}.csv",
-                content,
-                f"{what}.csv",
-                "text/csv",
-                on_click="ignore",
-                key=f"take-{name}-{what}",
-            )
-        if command:
+            _data(what, table)
+        if line.text:
             st.caption("From a terminal")
-            st.code(command, language="bash", wrap_lines=True)
-            for file, content in (files or {}).items():
-                st.download_button(
-                    file, content, file, "image/png", on_click="ignore", key=f"take-{name}-{file}"
-                )
+            st.code(line.text, language="bash", wrap_lines=True)
+        if line.why_not:
+            st.caption(f"From a terminal: not this. {line.why_not}")
+        for file, content in line.files.items():
+            kind = "image/png" if file.endswith(".png") else "application/octet-stream"
+            st.download_button(file, content, file, kind, on_click="ignore", key=f"take-{name}-{file}")
         st.caption("A link to this view")
-        st.code(address(visitor), language=None, wrap_lines=True)
+        st.code(f"{st.context.url or ''}{address(visitor)}", language=None, wrap_lines=True)
+
+
+def _data(name: str, table: pd.DataFrame) -> None:
+    chosen = st.segmented_control(f"Data: {name}", list(TABLES), key=f"take-data-{name}")
+    if chosen:
+        kind, write = TABLES[chosen]
+        file = f"{name}.{chosen.lower()}"
+        st.download_button(file, write(table), file, kind, on_click="ignore", key=f"take-table-{name}")
 
 
 def _figure(name: str, make: Callable[[], Figure]) -> None:

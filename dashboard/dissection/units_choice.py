@@ -21,7 +21,15 @@ from dashboard.dissection.probe import (
     QUANTILE,
     SHEET,
 )
-from dashboard.dissection.state import brought, identity_of, show_work, source_of, spec_of, subject_of
+from dashboard.dissection.state import (
+    brought,
+    identity_of,
+    judge_of,
+    show_work,
+    source_of,
+    spec_of,
+    subject_of,
+)
 from dashboard.errors import shown
 from dashboard.ranges import parse_ranges
 from dashboard.session import Session, service
@@ -146,12 +154,9 @@ def _units(visitor: Session, layer: LayerDissection, concept: str) -> tuple[int,
 
 def _worth(visitor: Session, layer: str, units: tuple[int, ...], concept: str) -> tuple[float, ...] | None:
     """What is inserted into each of the units."""
-    subject, source, spec, kind = (
-        subject_of(visitor),
-        source_of(visitor),
-        spec_of(visitor),
-        visitor.probe.value,
-    )
+    subject, spec, kind = subject_of(visitor), spec_of(visitor), visitor.probe.value
+    judge = judge_of(visitor)  # whose means the command line takes too
+    source = judge if concept in judge.names else source_of(visitor)
     labels = (identity_of(source), concept) if kind == MEAN else ()
     key = (subject.fingerprint, spec, layer, units, kind, labels)
 
