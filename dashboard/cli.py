@@ -32,7 +32,21 @@ from rewrite_core.errors import PalimpsestError
 
 __all__ = ["main"]
 
-COMMANDS = (run, models, verify, convert, sample, project, edit, search, apply, dissect, ablate, concepts, stats)
+COMMANDS = (
+    run,
+    models,
+    verify,
+    convert,
+    sample,
+    project,
+    edit,
+    search,
+    apply,
+    dissect,
+    ablate,
+    concepts,
+    stats,
+)
 
 
 class _Failure(click.ClickException):

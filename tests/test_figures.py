@@ -173,7 +173,5 @@ def test_figures_made_at_the_same_time_do_not_disturb_each_other():
 
 
 def test_the_module_is_quick_to_import():
-    code = (
-        "import sys, dissect.figures; sys.exit('matplotlib' in sys.modules or 'streamlit' in sys.modules)"
-    )
+    code = "import sys, dissect.figures; sys.exit('matplotlib' in sys.modules or 'streamlit' in sys.modules)"
     assert run([sys.executable, "-c", code]).returncode == 0
