@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from dashboard.cli import main
 from rewrite_core.generators import Generator
-from tests.generators import PLAIN, UP, small_generator
+from tests.generators import DOWN, PLAIN, UP, small_generator, some_rule
 
 FEW = ("--seeds", "0-11", "--concepts", "colours", "--sheets", "1")
 
@@ -42,6 +42,19 @@ def refused(*arguments: object, status: int = 1) -> str:
     assert result.exit_code == status, result.output
     assert result.stdout == ""
     return result.stderr
+
+
+def test_a_rule_holds_in_what_is_dissected_and_the_manifest_says_so(model: Path, tmp_path: Path):
+    some_rule(small_generator(), PLAIN).save(tmp_path / "loud.safetensors")
+    given = (model, *FEW, "--layers", DOWN)
+    plain, ruled = tmp_path / "plain", tmp_path / "ruled"
+    assert palimpsest(*given, "--out", plain).exit_code == 0
+    result = palimpsest(*given, "--rule", tmp_path / "loud.safetensors", "--out", ruled)
+    assert result.exit_code == 0, result.output
+    before, after = (json.loads((out / "manifest.json").read_text("utf-8")) for out in (plain, ruled))
+    assert before["fingerprint"] == small_generator().fingerprint != after["fingerprint"]
+    assert "--rule" in shlex.split(after["command"])
+    assert (plain / "tables" / "units.csv").read_bytes() != (ruled / "tables" / "units.csv").read_bytes()
 
 
 def test_a_report_is_written_and_told(model: Path, tmp_path: Path):

@@ -283,24 +283,24 @@ def test_the_command_says_what_was_chosen_and_is_understood():
     }
 
 
-def test_under_rules_the_commands_begin_with_saving_the_edited_model():
+def test_under_rules_the_commands_take_the_files_of_the_rules():
     session = small()
     rule = some_rule(session.generator)
     session.stack = RuleStack().push(rule)
     line = command(session)
-    first, second = map(shlex.split, line.text.splitlines())
-    assert first[:2] == ["palimpsest", "apply"]
-    assert {name: line.files[name] for name in first[2:3]} == {first[2]: rule.to_bytes()}
-    assert second[:3] == ["palimpsest", "dissect", first[first.index("--weights") + 1]]
+    words = shlex.split(line.text)
+    (name,) = line.files
+    assert words[:5] == ["palimpsest", "dissect", "MODEL", "--rule", name]
+    assert line.files[name] == rule.to_bytes()
 
 
-def test_no_command_is_shown_for_what_none_can_make():
+def test_the_rules_are_in_the_command_of_concepts_that_see_them_alone():
     name = embedded_names()[0]
     session = Session(embedded(name), embedded(name).default_layer)
     session.stack = RuleStack().push(some_rule(session.generator, session.layer))
-    assert command(session).text  # painted concepts: of the generator as it was loaded
+    assert "--rule" not in command(session).text  # painted concepts: of the generator as it was loaded
     session.dissecting = replace(session.dissecting, concepts="embedded:distilled")
-    assert not command(session).text
+    assert "--rule" in command(session).text
 
 
 def test_the_overview_counts_every_unit_once_and_names_what_detects_nothing(found):

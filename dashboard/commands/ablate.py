@@ -11,7 +11,7 @@ import click
 from dashboard.commands import options
 from dashboard.commands.console import progress, report
 from dashboard.commands.intervening import load_region, open_judge, rank, values_of
-from dashboard.commands.opening import opened
+from dashboard.commands.opening import opened, under
 from dashboard.commands.output import make_folder, require_drawable, write_figure, write_table
 from dashboard.commands.table import table
 from dashboard.ranges import format_ranges, parse_ranges
@@ -84,6 +84,7 @@ CANDIDATES, COUNT = 16, 4
 @options.cutoff
 @options.label
 @options.scheme
+@options.rules
 @options.place("--out", "Folder for pictures and tables.", folder=True, required=True)
 @options.width
 @options.device
@@ -106,6 +107,7 @@ def ablate(
     cutoff: int | None,
     label: int | None,
     scheme: Scheme,
+    rules: tuple[Path, ...],
     out: Path,
     width: Width,
     as_json: bool,
@@ -119,13 +121,15 @@ def ablate(
     from dissect import interventions
     from dissect.effects import causal_effects
     from dissect.units import halves
+    from rewrite_core import Rule
     from rewrite_core.files import write_bytes
     from rewrite_core.generators import LatentSpec
     from rewrite_core.rules.rule import versions
 
     _require_consistent(units, ranked, candidates, count)
     require_drawable(len(seeds))
-    generator = opened(model)
+    loaded = [Rule.load(path) for path in rules]
+    generator = under(opened(model, loaded[0].provenance.model if loaded else ""), loaded)
     layer = generator.layer(layer or generator.default_layer).name
     numbers = parse_ranges(units, UNITS, "unit") if units else ()
     where: dict[str, Any] = {"strength": strength, "region": load_region(region)}
@@ -158,6 +162,7 @@ def ablate(
         "cutoff": cutoff,
         "class": label,
         "scheme": scheme,
+        "rules": [rule.name for rule in loaded],
         "concepts": source.title,
         "effects": effects.to_dict("records"),
         "ranking": None if ranking is None else _ranking(ranking),

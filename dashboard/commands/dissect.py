@@ -12,7 +12,7 @@ import click
 from dashboard.commands import options
 from dashboard.commands.console import progress, report, warn
 from dashboard.commands.intervening import open_judge
-from dashboard.commands.opening import opened
+from dashboard.commands.opening import opened, under
 from dashboard.commands.table import table
 from dashboard.ranges import format_ranges
 from rewrite_core.errors import RequestError
@@ -70,6 +70,7 @@ def _grid(_context: click.Context, _option: click.Parameter, text: str | None) -
 @options.cutoff
 @options.label
 @options.scheme
+@options.rules
 @click.option("--quantile", type=float, default=0.99, show_default=True, help="A unit fires above it.")
 @click.option(
     "--level", type=float, default=0.04, show_default=True, help="A detector's held-out IoU is above it."
@@ -102,6 +103,7 @@ def dissect(
     cutoff: int | None,
     label: int | None,
     scheme: Scheme,
+    rules: tuple[Path, ...],
     quantile: float,
     level: float,
     grid: tuple[int, int] | None,
@@ -119,12 +121,14 @@ def dissect(
     """
     from dissect.report import require_writable
     from dissect.settings import Settings
+    from rewrite_core import Rule
     from rewrite_core.generators import LatentSpec
 
     require_writable(out, force)
     settings = Settings(quantile, level, grid)
     spec = LatentSpec(seeds, scheme, truncation, cutoff, label)
-    generator = opened(model)
+    loaded = [Rule.load(path) for path in rules]
+    generator = under(opened(model, loaded[0].provenance.model if loaded else ""), loaded)
     names = _layers(generator, layers)
     source = _concepts(concepts, generator)
     judging = source if judge is None and source.pixels_only else open_judge(judge, generator)
@@ -132,7 +136,7 @@ def dissect(
     try:
         found = _dissected(generator, spec, names, source, settings, quiet)
         counted = time.perf_counter()
-        command = _command(model or generator.name, out)
+        command = _command(model or generator.pristine.name, out)
         written = _written(generator, found, out, judging, command, sheets, force, quiet)
     except KeyboardInterrupt:
         warn("stopped. What is finished is kept; the same command goes on from there.")
@@ -209,6 +213,9 @@ def _command(model: str, out: Path) -> str:
         value = context.params.get(option.name or "")
         flag = option.opts[0]
         if flag in ("model", "--out", "--force", "--json", "--quiet") or value in (None, option.default):
+            continue
+        if option.name == "rules":
+            parts += [word for path in value for word in (flag, str(path))]
             continue
         if option.name == "seeds":
             value = format_ranges(value)

@@ -66,7 +66,7 @@ def excuse(problem: ModelMismatch, force: bool) -> None:
     warn(f"{problem.found}; expected {problem.expected}. It is used all the same.")
 
 
-def under(generator: Generator, rules: Sequence[Rule], force: bool) -> Generator:
+def under(generator: Generator, rules: Sequence[Rule], force: bool = False) -> Generator:
     """A view of `generator` under the rules; one that was made for another is refused, or forced and warned of."""
     from rewrite_core import RuleStack
 

@@ -40,12 +40,9 @@ __all__ = ["Line", "ablate_command", "command", "compare_command", "rank_command
 OWN = ("concepts.json", "concepts.safetensors")
 """What the file of concepts made on the page is called in a command: painted ones, and those that see pixels alone."""
 COLOURS = "colours"
-REGION, EDITED = "region.png", "edited"
+REGION = "region.png"
 LOOKED = 1000
 """Samples that the commands look at for the values that are inserted."""
-UNTIED = (COLOURS, "faces", "segmenter:")
-"""How concepts begin that any generator's pictures can be judged by."""
-TIED = "The command opens these concepts for the generator alone that they were made for, not for one with rules on."
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def command(visitor: Session) -> Line:
     """
     ruled = subject_of(visitor).fingerprint != visitor.generator.fingerprint
     concepts = _own(visitor) or concepts_text(visitor)
-    return _on_model(visitor, ruled, concepts, lambda model: _dissect(visitor, model, concepts, "dissection"))
+    return _on_model(visitor, ruled, lambda model: _dissect(visitor, model, concepts, "dissection"))
 
 
 def compare_command(visitor: Session, spec: LatentSpec, other: str, judge: ConceptSource) -> Line:
@@ -78,17 +75,13 @@ def compare_command(visitor: Session, spec: LatentSpec, other: str, judge: Conce
     concepts = (_own(visitor, judging=True) or judge_text(visitor)) if usual else COLOURS
 
     def dissected(ruled: bool, out: str) -> Line:
-        return _on_model(
-            visitor, ruled, concepts, lambda model: _dissect(visitor, model, concepts, out, spec)
-        )
+        return _on_model(visitor, ruled, lambda model: _dissect(visitor, model, concepts, out, spec))
 
     if other:
         before = dissected(bool(visitor.rules.active), "before")
         after = Line(_dissect(visitor, shlex.quote(other), concepts, "after", spec))
     else:
         before, after = dissected(False, "before"), dissected(True, "after")
-    if before.why_not or after.why_not:
-        return Line(why_not=TIED)
     return Line(f"{before.text}\n{after.text}", {**before.files, **after.files})
 
 
@@ -120,10 +113,9 @@ def ablate_command(visitor: Session, asked: Asked, seeds: Sequence[int], measure
     line = _on_model(
         visitor,
         bool(visitor.rules.active),
-        concepts,
         lambda model: _line("ablate", model, options, "ablated"),
     )
-    return Line(line.text, {**line.files, **files}) if line.text else line
+    return Line(line.text, {**line.files, **files})
 
 
 def rank_command(
@@ -147,7 +139,6 @@ def rank_command(
     return _on_model(
         visitor,
         bool(visitor.rules.active),
-        concepts,
         lambda model: _line("ablate", model, options, "ranked"),
     )
 
@@ -155,17 +146,12 @@ def rank_command(
 # Parts
 
 
-def _on_model(visitor: Session, ruled: bool, concepts: str, line: Callable[[str], str]) -> Line:
-    """The line for the open model; under rules for what a first line saves, if the concepts can be had for that."""
-    if not ruled:
-        return Line(line(_model(visitor)))
-    if not concepts.startswith(UNTIED):
-        return Line(why_not=TIED)
-    rules = visitor.rules.active
+def _on_model(visitor: Session, ruled: bool, line: Callable[[str], str]) -> Line:
+    """The line for the open model, with the rules that are on if it is `ruled`."""
+    rules = visitor.rules.active if ruled else ()
     names = rule_files(rules)
-    saved = f"palimpsest apply {' '.join(names)} --model {_model(visitor)} --weights {EDITED}"
-    files = {name: rule.to_bytes() for name, rule in zip(names, rules, strict=True)}
-    return Line(f"{saved}\n{line(EDITED)}", files)
+    model = " ".join([_model(visitor), *(f"--rule {name}" for name in names)])
+    return Line(line(model), {name: rule.to_bytes() for name, rule in zip(names, rules, strict=True)})
 
 
 def _dissect(visitor: Session, model: str, concepts: str, out: str, spec: LatentSpec | None = None) -> str:

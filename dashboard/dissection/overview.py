@@ -25,6 +25,7 @@ from dashboard.errors import shown
 from dashboard.session import Session
 from dashboard.text import plain
 from dashboard.words import counted, percent
+from dissect.provenance import caption
 from dissect.units import Dissection
 
 __all__ = ["needed", "units"]
@@ -101,7 +102,8 @@ def _take_away(visitor: Session, found: Dissection) -> None:
 
     tables = {"units": found.units(), "layers": found.summary(), "concepts": found.concepts()}
     figures = {"detectors": lambda: detectors_figure(found), "best units": lambda: best_figure(found)}
-    take_away(visitor, "dissection", tables, figures, command(visitor))
+    words = caption("Units that detect a concept, by layer.", found)
+    take_away(visitor, "dissection", tables, figures, command(visitor), words)
 
 
 def _picked(visitor: Session) -> None:

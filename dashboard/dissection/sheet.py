@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.budget import Budget
+from dashboard.dissection.asking import fresh
 from dashboard.dissection.charts import concepts_chart, dot, effects_chart, values_chart
 from dashboard.dissection.exporting import command
 from dashboard.dissection.state import (
@@ -20,7 +21,6 @@ from dashboard.dissection.state import (
     judge_of,
     show_work,
     source_of,
-    spec_of,
     subject_of,
 )
 from dashboard.dissection.table import look_at
@@ -30,6 +30,7 @@ from dashboard.session import Session, service
 from dashboard.text import plain
 from dissect.effects import single_effects
 from dissect.interventions import ablate, sample
+from dissect.provenance import caption
 from dissect.sheet import LOWEST, Range, UnitSheet, unit_sheet
 from dissect.sheet import TOP as TOP_RANGE
 from dissect.units import Dissection
@@ -79,7 +80,7 @@ def sheet(visitor: Session, found: Dissection, rows: pd.DataFrame, unit: tuple[s
         show_work(visitor, SHEET)
         return
     _numbers(found, made.sheet)
-    _pictures(visitor, made)
+    _pictures(visitor, found, made)
     _charts(found, made.sheet)
     _relatives(visitor, made.sheet)
     _effect(visitor, *unit)
@@ -177,7 +178,7 @@ def _numbers(found: Dissection, made: UnitSheet) -> None:
     )
 
 
-def _pictures(visitor: Session, made: _Sheet) -> None:
+def _pictures(visitor: Session, found: Dissection, made: _Sheet) -> None:
     """Top and lower ranges, all in the same look."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(
@@ -187,7 +188,7 @@ def _pictures(visitor: Session, made: _Sheet) -> None:
             "map brought to the picture bilinearly.",
         )
         st.space("stretch")
-        _take_away(visitor, made.sheet)
+        _take_away(visitor, found, made.sheet)
         look = st.segmented_control(
             "Look", LOOKS, default=OUTLINED, required=True, key="sheet-look", label_visibility="collapsed"
         )
@@ -199,12 +200,15 @@ def _pictures(visitor: Session, made: _Sheet) -> None:
                 _range(visitor, made, number, look)
 
 
-def _take_away(visitor: Session, made: UnitSheet) -> None:
+def _take_away(visitor: Session, found: Dissection, made: UnitSheet) -> None:
     from dissect.sheet_plots import sheet_figure  # matplotlib takes a while to import
 
     name = f"{made.layer}-unit-{made.unit}"
     tables, figures = {f"{name}-concepts": made.concepts()}, {name: lambda: sheet_figure(made)}
-    take_away(visitor, "sheet", tables, figures, command(visitor))
+    words = caption(
+        f"Unit {made.unit}: samples ranked by its greatest value, its values and concepts.", found, made.layer
+    )
+    take_away(visitor, "sheet", tables, figures, command(visitor), words)
 
 
 def _range(visitor: Session, made: _Sheet, number: int, look: str) -> None:
@@ -275,13 +279,12 @@ def _relatives(visitor: Session, made: UnitSheet) -> None:
 def _effect(visitor: Session, layer: str, unit: int) -> None:
     """What ablating it does to each concept: measured when asked for, by concepts that may judge edited pictures."""
     judge, subject = judge_of(visitor), subject_of(visitor)
-    spec = spec_of(visitor)
-    spec = replace(spec, seeds=spec.seeds[:MEASURED])
+    spec = fresh(visitor, MEASURED)
     key = (subject.fingerprint, spec, layer, unit, identity_of(judge))
     st.markdown(
         "**What ablating it changes**",
         help="The unit is forced to 0 everywhere, and the share of pixels of each concept is compared before and "
-        f"after, over {len(spec):,} pictures. Lines are 95 % bootstrap intervals over pictures.",
+        f"after, over {len(spec):,} pictures that nothing was chosen on. Lines: 95 % bootstrap intervals over them.",
     )
     if not source_of(visitor).pixels_only:
         st.caption(

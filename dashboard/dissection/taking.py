@@ -1,4 +1,4 @@
-"""A menu behind ⋯ beside a result: its figure, its data, the command that makes the same, and a link."""
+"""A menu behind ⋯ beside a result: its figure and caption, its data, the command that makes the same, and a link."""
 
 from __future__ import annotations
 
@@ -41,13 +41,20 @@ def take_away(
     tables: Mapping[str, pd.DataFrame],
     figures: Mapping[str, Callable[[], Figure]],
     line: Line = NO_LINE,
+    caption: str = "",
 ) -> None:
-    """The menu of the result called `name`; figures and tables are made into files when a form of them is chosen."""
+    """The menu of the result called `name`; figures and tables are made into files when a form of them is chosen.
+
+    `caption` says under a figure where its numbers come from.
+    """
     with st.popover("", icon=":material/more_horiz:", key=f"take-{name}", help="Figure, data, command, link"):
         for what, make in figures.items():
             _figure(what, make)
         for what, table in tables.items():
             _data(what, table)
+        if caption:
+            st.caption("Caption")
+            st.code(caption, language=None, wrap_lines=True)
         if line.text:
             st.caption("From a terminal")
             st.code(line.text, language="bash", wrap_lines=True)
