@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from dissect.tables import Dissection
+from rewrite_core.generators import Generator, LatentSpec
 from rewrite_core.rules.rule import versions
 
-__all__ = ["FORMAT", "VERSION", "caption", "manifest", "runs", "samples_in_words"]
+__all__ = ["FORMAT", "INTERVALS", "VERSION", "caption", "manifest", "measured", "runs", "samples_in_words"]
 
+INTERVALS = "95 % bootstrap intervals over pictures"
 FORMAT, VERSION = "palimpsest-dissection", 1
 
 
@@ -24,19 +26,30 @@ def caption(text: str, dissection: Dissection, layer: str | None = None) -> str:
     layers = [layer] if layer else list(dissection.layers)
     where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(layers)}"
     settings = dissection.settings
-    made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
     return (
         f"{text} Generator {dissection.model} ({dissection.fingerprint[:12]}), {where}; "
-        f"{samples_in_words(dissection)}; concepts: {dissection.source}. "
+        f"{samples_in_words(dissection.spec)}; concepts: {dissection.source}. "
         f"A unit fires above its {settings.quantile:g} quantile, and for a held-out IoU above the quantile that is "
         f"best on the first half of the samples, measured on the second; a detector has a held-out IoU above "
-        f"{settings.level:g} and above that of a unit that fires everywhere. Made with {made_by}."
+        f"{settings.level:g} and above that of a unit that fires everywhere. {_made_with()}"
     )
 
 
-def samples_in_words(dissection: Dissection) -> str:
+def measured(text: str, generator: Generator, spec: LatentSpec, concepts: str = "") -> str:
+    """`text`, and where its numbers came from: pictures of `spec`, and the `concepts` that they were judged by."""
+    judged = f"; concepts: {concepts}" if concepts else ""
+    return (
+        f"{text} Generator {generator.name} ({generator.fingerprint[:12]}); {samples_in_words(spec)}{judged}. "
+        f"{_made_with()}"
+    )
+
+
+def _made_with() -> str:
+    return f"Made with {', '.join(f'{name} {version}' for name, version in versions().items())}."
+
+
+def samples_in_words(spec: LatentSpec) -> str:
     """``1,000 samples (seeds 0-999, truncation 0.7)``."""
-    spec = dissection.spec
     what = "seeds" if spec.scheme == "seed" else "rows"
     said = [f"{what} {runs(spec.seeds)}"]
     if spec.truncation != 1:

@@ -201,7 +201,7 @@ def _page(
         by_section.setdefault(figure["section"], []).append(figure)
     return template.render(
         dissection=dissection,
-        samples=samples_in_words(dissection),
+        samples=samples_in_words(dissection.spec),
         summary=dissection.summary(),
         concepts=dissection.concepts(),
         highlights=found,

@@ -29,6 +29,7 @@ from dashboard.text import plain
 from dashboard.words import counted
 from dissect.compare import Comparison, compare
 from dissect.concepts import ConceptSource
+from dissect.provenance import INTERVALS, measured
 from dissect.signed import signed
 from rewrite_core.errors import PalimpsestError
 from rewrite_core.generators import Generator, embedded_names
@@ -212,7 +213,9 @@ def _concepts(visitor: Session, found: Comparison) -> None:
         "bootstrap intervals over pictures.",
     )
     with menu:
-        take_away(visitor, "changes", {"concepts": table}, figures)
+        spec = visitor.spec(found.shares.seeds)
+        words = measured(f"Share of pixels of each concept, {title}, {INTERVALS}.", visitor.generator, spec)
+        take_away(visitor, "changes", {"concepts": table}, figures, caption=words)
     st.altair_chart(effects_chart(table), key="compare-concepts")
     if found.where is None:
         st.caption("Their pictures differ in size: there is no map of where.")

@@ -22,6 +22,7 @@ from dashboard.session import Session, service
 from dashboard.text import plain
 from dashboard.words import counted
 from dissect.finding import MARK, Found, find_units
+from dissect.provenance import measured
 from rewrite_core.generators import LatentSpec
 from rewrite_core.jobs import Progress
 from rewrite_core.pictures import Mask, enlarge, outline
@@ -153,6 +154,9 @@ def _answer(visitor: Session, found: Found) -> None:
             "units-that-fire-here",
             {"units-that-fire-here": table},
             {"units-that-fire-here": partial(_figure, found, visitor.enlargement)},
+            caption=measured(
+                f"Units of {found.layer} that fire where is painted.", visitor.edited(), found.spec
+            ),
         )
     place = found.spec.seeds.index(visitor.selected) if visitor.selected in found.spec.seeds else 0
     pictures = [

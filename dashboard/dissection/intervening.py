@@ -29,6 +29,7 @@ from dissect.concepts import ConceptSource
 from dissect.effects import Effects, causal_effects
 from dissect.interventions import ablate
 from dissect.live import Stopped, stop
+from dissect.provenance import INTERVALS, measured
 from rewrite_core.jobs import Progress
 from rewrite_core.pictures import Picture as Pixels
 
@@ -97,7 +98,8 @@ def _pairs(visitor: Session, asked: Asked) -> None:
     with menu:
         figure = partial(_pair_figure, before, after, seeds, _title(asked))
         line = ablate_command(visitor, asked, seeds, fresh(visitor, FRESH).seeds)
-        take_away(visitor, "pairs", {}, {"pairs": figure}, line)
+        words = measured(f"{_title(asked)}: before and after.", generator, spec)
+        take_away(visitor, "pairs", {}, {"pairs": figure}, line, words)
 
 
 def _title(asked: Asked) -> str:
@@ -148,7 +150,10 @@ def _effect(visitor: Session, asked: Asked) -> None:
     figure = partial(_changes_figure, table, title)
     with menu:
         line = ablate_command(visitor, asked, SHOWN, spec.seeds)
-        take_away(visitor, "effects", {"effects": table}, {"effects": figure}, line)
+        words = measured(
+            f"{title}: change of each concept's share, {INTERVALS}.", generator, spec, judge.title
+        )
+        take_away(visitor, "effects", {"effects": table}, {"effects": figure}, line, words)
 
 
 def _judged(visitor: Session, judge: ConceptSource) -> None:

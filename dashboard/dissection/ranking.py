@@ -21,6 +21,7 @@ from dashboard.session import Session
 from dashboard.text import plain
 from dissect.choosing import best_units
 from dissect.concepts import ConceptSource
+from dissect.provenance import INTERVALS, measured
 from dissect.ranking import Ranking, rank_units
 from dissect.units import Dissection
 from rewrite_core.jobs import Progress
@@ -68,7 +69,9 @@ def ranked(visitor: Session, found: Dissection) -> None:
         with menu:
             line = rank_command(visitor, ranking.concept, candidates, len(ranking.units), spec)
             figures = {"ranking": partial(_figure, ranking)}
-            take_away(visitor, "ranking", {"ranking": ranking.table()}, figures, line)
+            text = f"Units of {layer} ranked by what their ablation leaves of {judged}, {INTERVALS}."
+            words = measured(text, generator, spec, judge.title)
+            take_away(visitor, "ranking", {"ranking": ranking.table()}, figures, line, words)
 
 
 def _judged(visitor: Session, judge: ConceptSource, concept: str) -> str:
