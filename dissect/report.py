@@ -33,7 +33,7 @@ from dissect.provenance import caption, manifest, samples_in_words
 from dissect.report_figures import report_figures
 from dissect.tables import Dissection
 from rewrite_core.errors import FileError, PalimpsestError
-from rewrite_core.files import write_bytes
+from rewrite_core.files import make_folder, write_bytes
 from rewrite_core.generators import Generator, Progress
 from rewrite_core.generators.lanes import beside
 from rewrite_core.statistics import Store
@@ -221,14 +221,7 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 def _write(out: Path, files: Mapping[str, bytes]) -> None:
     for folder in {(out / name).parent for name in files}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise FileError(
-                found=f"{folder} cannot be made a folder ({problem.strerror})",
-                expected="a folder, or a name that is free",
-                remedy="Choose another name.",
-            ) from None
+        make_folder(folder)
     for name, content in files.items():
         write_bytes(out / name, content)
 

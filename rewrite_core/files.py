@@ -31,6 +31,7 @@ from torch import Tensor
 from rewrite_core.errors import FileError
 
 __all__ = [
+    "make_folder",
     "read_bytes",
     "read_json",
     "read_header",
@@ -206,6 +207,23 @@ def read_json(source: Path | bytes | str, *, what: str, limit_bytes: int = JSON_
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all; errors as `write_bytes`."""
     write_bytes(path, json.dumps(value, indent=1, allow_nan=False).encode())
+
+
+def make_folder(path: Path) -> Path:
+    """The folder at `path`, made if need be.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise FileError(
+            found=f"{path} cannot be made a folder ({problem.strerror})",
+            expected="a folder, or a name that is free",
+            remedy="Choose another name.",
+        ) from None
+    return path
 
 
 def write_bytes(path: Path, data: bytes) -> None:

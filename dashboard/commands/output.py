@@ -154,15 +154,9 @@ def make_folder(path: Path) -> Path:
     Raises:
         FileError: it cannot be made.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise FileError(
-            found=f"{path} cannot be made a folder ({problem.strerror})",
-            expected="a folder, or a name that is free",
-            remedy="Choose another name.",
-        ) from None
-    return path
+    from rewrite_core import files  # brings torch
+
+    return files.make_folder(path)
 
 
 def draw(
