@@ -16,8 +16,9 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from dashboard.background import Asked
 from dashboard.budget import Budget
-from dashboard.dissection.choices import Asked, Choices
+from dashboard.dissection.choices import Choices
 from dashboard.dissection.painting import Painting
 from dashboard.dissection.probe import Probe
 from dashboard.projecting import Projected

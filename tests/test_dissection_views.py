@@ -24,8 +24,8 @@ from dashboard.dissection.exporting import rank_command
 from dashboard.dissection.finding import FIND
 from dashboard.dissection.intervening import INTERVENE
 from dashboard.dissection.probe import BY_NUMBER, INSERT, PAINTED, QUANTILE, Probe
-from dashboard.dissection.taking import TABLES
 from dashboard.session import Session, embedded
+from dashboard.taking import TABLES
 from rewrite_core import LatentSpec, Mask
 from rewrite_core.generators import embedded_names
 from rewrite_core.generators.own import key_of

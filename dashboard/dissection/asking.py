@@ -7,8 +7,9 @@ from typing import TypeVar
 
 import streamlit as st
 
+from dashboard.background import brought, show_work
 from dashboard.budget import Budget
-from dashboard.dissection.state import brought, show_work, spec_of
+from dashboard.dissection.state import spec_of
 from dashboard.session import Session
 from rewrite_core.generators import LatentSpec
 from rewrite_core.jobs import Progress

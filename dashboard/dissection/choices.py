@@ -5,15 +5,12 @@ The layer is not among it: it is the session's own, which the sidebar shows on e
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
 
 from dissect.concepts import ConceptSource
 from dissect.settings import CUSTOMARY, Settings
-from rewrite_core.jobs import Job
 
-__all__ = ["SAMPLES", "UNITS", "Asked", "Choices"]
+__all__ = ["SAMPLES", "UNITS", "Choices"]
 
 UNITS = "Units"
 """The view that the page opens on."""
@@ -54,11 +51,3 @@ class Choices:
     search: str = ""
     caused: tuple[str, int] | None = None
     problem: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A job, and all that its result depends on."""
-
-    key: Hashable
-    job: Job[Any]

@@ -8,6 +8,7 @@ from pathlib import PurePath
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from dashboard.background import show_work
 from dashboard.binding import bound
 from dashboard.dissection.distilling import distillation
 from dashboard.dissection.easel import (
@@ -20,7 +21,7 @@ from dashboard.dissection.easel import (
 )
 from dashboard.dissection.labelling import Seen, concept_table, labelled_gallery, seen_by
 from dashboard.dissection.learning import learn, numbers, save, unseen
-from dashboard.dissection.state import choose, concepts_text, open_source, show_work, source_of, subject_of
+from dashboard.dissection.state import choose, concepts_text, open_source, source_of, subject_of
 from dashboard.errors import shown
 from dashboard.gallery import range_box
 from dashboard.opening import paths_allowed

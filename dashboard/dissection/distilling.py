@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dashboard.background import brought, show_work
 from dashboard.budget import Budget
 from dashboard.dissection.easel import start
 from dashboard.dissection.labelling import concept_table
 from dashboard.dissection.painting import Painting
-from dashboard.dissection.state import brought, identity_of, show_work
+from dashboard.dissection.state import identity_of
 from dashboard.dissection.using import file_name, use_button
 from dashboard.session import Session
 from dashboard.text import plain

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dashboard.dissection.probe import INSERT, MEAN
@@ -27,6 +26,7 @@ from dashboard.dissection.state import (
 from dashboard.ranges import format_ranges
 from dashboard.saving import rule_files
 from dashboard.session import Session
+from dashboard.taking import Line
 from dissect.concepts import ConceptSource
 from dissect.settings import CUSTOMARY
 from rewrite_core.generators import LatentSpec
@@ -35,7 +35,7 @@ from rewrite_core.pictures import encode_png
 if TYPE_CHECKING:
     from dashboard.dissection.units_choice import Asked
 
-__all__ = ["Line", "ablate_command", "command", "compare_command", "rank_command"]
+__all__ = ["ablate_command", "command", "compare_command", "rank_command"]
 
 OWN = ("concepts.json", "concepts.safetensors")
 """What the file of concepts made on the page is called in a command: painted ones, and those that see pixels alone."""
@@ -43,15 +43,6 @@ COLOURS = "colours"
 REGION = "region.png"
 LOOKED = 1000
 """Samples that the commands look at for the values that are inserted."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """Commands, a line each, and the files beside them: name → content; or, without text, why none makes the same."""
-
-    text: str = ""
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    why_not: str = ""
 
 
 def command(visitor: Session) -> Line:

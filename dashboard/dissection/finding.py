@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from dashboard.background import brought, show_work
 from dashboard.budget import Budget
 from dashboard.canvas import Tool, paint
 from dashboard.dissection.rows import sheet_button, unit_rows
-from dashboard.dissection.state import brought, show_work, spec_of
+from dashboard.dissection.state import spec_of
 from dashboard.dissection.table import look_at
 from dashboard.dissection.taking import headed, take_away
 from dashboard.errors import shown

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from dashboard.background import brought, show_work
 from dashboard.budget import Budget
 from dashboard.dissection.asking import fresh, on_request
 from dashboard.dissection.charts import effects_chart
@@ -17,7 +18,7 @@ from dashboard.dissection.exporting import ablate_command
 from dashboard.dissection.overview import needed
 from dashboard.dissection.probe import INSERT
 from dashboard.dissection.ranking import ranked
-from dashboard.dissection.state import brought, identity_of, judge_of, show_work, source_of
+from dashboard.dissection.state import identity_of, judge_of, source_of
 from dashboard.dissection.taking import headed, take_away
 from dashboard.dissection.units_choice import Asked, asked_for, panel
 from dashboard.errors import shown

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from dashboard.background import brought
 from dashboard.budget import Budget
-from dashboard.dissection.state import brought, identity_of
+from dashboard.dissection.state import identity_of
 from dashboard.gallery import Picture as Shown
 from dashboard.gallery import gallery
 from dashboard.session import Session

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dashboard.background import brought, show_work
 from dashboard.budget import Budget
 from dashboard.dissection.easel import repaint, start
 from dashboard.dissection.labelling import concept_table, labelled_gallery, seen_by
 from dashboard.dissection.painting import Painting
-from dashboard.dissection.state import brought, show_work
 from dashboard.dissection.using import command, file_name, use_button
 from dashboard.errors import shown
 from dashboard.gallery import range_box

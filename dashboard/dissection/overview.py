@@ -6,19 +6,12 @@ from typing import Any
 
 import streamlit as st
 
+from dashboard.background import show_work
 from dashboard.dissection.charts import NOTHING, PICK, detectors_chart, legend
 from dashboard.dissection.exporting import command
 from dashboard.dissection.setting import conventions, settings_form
 from dashboard.dissection.sheet import sheet
-from dashboard.dissection.state import (
-    DISSECTION,
-    asked_for,
-    choose,
-    dissection_of,
-    layers_of,
-    show_work,
-    source_of,
-)
+from dashboard.dissection.state import DISSECTION, asked_for, choose, dissection_of, layers_of, source_of
 from dashboard.dissection.table import chosen_unit, hear, listed, table
 from dashboard.dissection.taking import take_away
 from dashboard.errors import shown

@@ -9,20 +9,12 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import streamlit as st
 
+from dashboard.background import brought, show_work
 from dashboard.budget import Budget
 from dashboard.dissection.asking import fresh
 from dashboard.dissection.charts import concepts_chart, dot, effects_chart, values_chart
 from dashboard.dissection.exporting import command
-from dashboard.dissection.state import (
-    brought,
-    choose,
-    dissection_key,
-    identity_of,
-    judge_of,
-    show_work,
-    source_of,
-    subject_of,
-)
+from dashboard.dissection.state import choose, dissection_key, identity_of, judge_of, source_of, subject_of
 from dashboard.dissection.table import look_at
 from dashboard.dissection.taking import take_away
 from dashboard.gallery import Picture, gallery

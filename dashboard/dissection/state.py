@@ -1,23 +1,17 @@
-"""What the views of the page Dissection share: the concepts, the dissection, and work in the background.
+"""What the views of the page Dissection share: the concepts, and the dissection, which is made in the background.
 
     found = dissection_of(visitor)           # None until it is there; asking for it begins the job
     if found is None:
         show_work(visitor, DISSECTION)       # once on a page: how far, how long still, Cancel
 
-    ranked = brought(visitor, "ranking", key, _ranked, "Ranking units", lambda progress: rank(…, progress))
-    if ranked is None:
-        show_work(visitor, "ranking")
-
-A result is kept for all visitors under a key that names all that it depends on, in a `Budget` of the caller's. Each
-visitor has one job a purpose: asking with another key cancels it. Visitors who ask for the same dissection share the
-work, for their jobs meet in the store (`rewrite_core.statistics.gather`).
+Visitors who ask for the same dissection share the work, for their jobs meet in the store
+(`rewrite_core.statistics.gather`).
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +20,9 @@ from typing import Any, TypeVar
 import streamlit as st
 import torch
 
+from dashboard.background import brought
 from dashboard.budget import Budget
-from dashboard.dissection.choices import Asked
 from dashboard.opening import paths_allowed
-from dashboard.progress import follow, jobs
 from dashboard.session import Session, service
 from dissect.concepts import ConceptSource
 from dissect.concepts.catalogue import embedded_concepts, known, open_concepts
@@ -42,7 +35,6 @@ from rewrite_core.jobs import Progress
 __all__ = [
     "DISSECTION",
     "asked_for",
-    "brought",
     "choose",
     "concepts_text",
     "dissection_key",
@@ -52,7 +44,6 @@ __all__ = [
     "judge_text",
     "layers_of",
     "open_source",
-    "show_work",
     "source_of",
     "spec_of",
     "subject_of",
@@ -62,8 +53,6 @@ T = TypeVar("T")
 
 DISSECTION = "dissection"
 """The purpose of the job that dissects."""
-
-_MOMENT = 0.8  # seconds that a run waits for a new job, so that what is stored never flashes a bar
 
 
 def _size(found: Dissection) -> int:
@@ -219,54 +208,3 @@ def dissection_key(visitor: Session) -> Hashable:
 
 def _some(layers: Sequence[str]) -> str:
     return layers[0] if len(layers) == 1 else f"{len(layers)} layers"
-
-
-# Work in the background
-
-
-def brought(
-    visitor: Session,
-    purpose: str,
-    key: Hashable,
-    kept: Budget[T],
-    label: str,
-    work: Callable[[Progress], T],
-) -> T | None:
-    """What `work` gives, if it is `kept` under `key` or comes within a moment; else it goes on in the background.
-
-    Raises:
-        RequestError: the visitor has too many jobs under way.
-    """
-    found = kept.peek(key)
-    if found is not None:
-        return found
-    asked = visitor.asked.get(purpose)
-    if asked is None or asked.key != key or (asked.job.status == "done" and asked.job.result is None):
-        if asked:
-            asked.job.cancel()
-        job = jobs().submit(visitor.visitor, label, lambda progress: kept.get(key, lambda: work(progress)))
-        asked = Asked(key, job)
-        visitor.asked = {**visitor.asked, purpose: asked}
-    asked.job.wait(max(asked.job.submitted + _MOMENT - time.monotonic(), 0))
-    result: T | None = asked.job.result
-    return result
-
-
-def show_work(visitor: Session, purpose: str) -> None:
-    """How far the job of this purpose is, with Cancel; why it failed, and another try. Nothing where there is none."""
-    asked = visitor.asked.get(purpose)
-    if asked is None:
-        return
-    follow(asked.job, lambda _: None)
-    if asked.job.ended and asked.job.status != "done":
-        st.button(
-            "Go on" if asked.job.status == "cancelled" else "Try again",
-            key=f"again-{purpose}",
-            icon=":material/refresh:",
-            on_click=_again,
-            args=(visitor, purpose),
-        )
-
-
-def _again(visitor: Session, purpose: str) -> None:
-    visitor.asked = {name: asked for name, asked in visitor.asked.items() if name != purpose}

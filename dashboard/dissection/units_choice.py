@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from dashboard.background import brought, show_work
 from dashboard.binding import bound
 from dashboard.budget import Budget
 from dashboard.dissection.finding import easel
@@ -21,15 +22,7 @@ from dashboard.dissection.probe import (
     QUANTILE,
     SHEET,
 )
-from dashboard.dissection.state import (
-    brought,
-    identity_of,
-    judge_of,
-    show_work,
-    source_of,
-    spec_of,
-    subject_of,
-)
+from dashboard.dissection.state import identity_of, judge_of, source_of, spec_of, subject_of
 from dashboard.errors import shown
 from dashboard.ranges import parse_ranges
 from dashboard.session import Session, service
