@@ -7,10 +7,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import dissection, edit, opening, statistics, stylegan2
+from benchmarks import directions, dissection, edit, opening, statistics, stylegan2
 from benchmarks.row import Row
 
 SUITES = {
+    "directions": directions.rows,
     "dissection": dissection.rows,
     "edit": edit.rows,
     "opening": opening.rows,

@@ -21,6 +21,7 @@ __all__ = ["PAGES", "main"]
 PAGES = (
     ("model.py", "Model", ":material/deployed_code:"),
     ("rewriting.py", "Rewriting", ":material/history_edu:"),
+    ("directions.py", "Directions", ":material/explore:"),
     ("dissection.py", "Dissection", ":material/biotech:"),
     ("service.py", "Service", ":material/dns:"),
 )

@@ -18,6 +18,7 @@ from dashboard.commands.apply import apply
 from dashboard.commands.concepts import concepts
 from dashboard.commands.console import printable
 from dashboard.commands.convert import convert
+from dashboard.commands.directions import directions
 from dashboard.commands.dissect import dissect
 from dashboard.commands.edit import edit
 from dashboard.commands.models import models
@@ -44,6 +45,7 @@ COMMANDS = (
     apply,
     dissect,
     ablate,
+    directions,
     concepts,
     stats,
 )

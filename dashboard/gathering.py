@@ -22,7 +22,7 @@ def offered() -> Mapping[str, Statistic]:
             empty = statistic()
         except TypeError:  # a parameter without a default
             continue
-        if not (empty.needs().labeller or empty.needs().beside):
+        if not (empty.few or empty.needs().labeller or empty.needs().beside):
             found[name] = empty
     return found
 

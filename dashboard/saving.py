@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-import shlex
 import zipfile
 from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard.ranges import format_ranges
+from dashboard.lines import command_line, latent_options, model_of
 from dashboard.session import Session
 from dashboard.text import plain
 from rewrite_core.generators import Form, Generator, exported
@@ -67,17 +66,8 @@ def weights_download(session: Session, label: str, key: str) -> None:
 
 def command(session: Session, seeds: tuple[int, ...]) -> str:
     """The command that makes the pairs of these `seeds` from the saved rules."""
-    spec = session.spec(seeds)
-    options = {
-        "--model": session.embedded_name or session.origin or "MODEL",
-        "--seeds": format_ranges(seeds),
-        "--truncation": "" if spec.truncation == 1 else f"{spec.truncation:g}",
-        "--cutoff": "" if spec.cutoff is None else str(spec.cutoff),
-        "--class": "" if spec.label is None else str(spec.label),
-        "--scheme": "" if spec.scheme == "seed" else spec.scheme,
-    }
-    given = [f"{option} {shlex.quote(value)}" for option, value in options.items() if value]
-    return f"palimpsest apply {' '.join(rule_files(session.rules.active))} {' '.join(given)} --pairs --out pairs.png"
+    options = {"--model": model_of(session), **latent_options(session.spec(seeds))}
+    return command_line("apply", options, "pairs.png", *rule_files(session.rules.active), "--pairs")
 
 
 def rule_files(rules: Sequence[Rule]) -> list[str]:

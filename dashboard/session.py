@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from dashboard.background import Asked
 from dashboard.budget import Budget
+from dashboard.directions.choices import Choices as Exploring
+from dashboard.directions.choices import Tray
 from dashboard.dissection.choices import Choices
 from dashboard.dissection.painting import Painting
 from dashboard.dissection.probe import Probe
@@ -58,6 +60,7 @@ class Session:
         view: which of the rewriting page's views is shown.
         dissecting: what is chosen on the page Dissection, and `asked` the jobs of its views, by what they are for.
         painting: the concepts that the visitor paints there, and `probe` what they find, ablate and compare.
+        exploring: what is chosen on the page Directions, and `tray` the directions that the visitor has there.
         origin: the path that the generator was opened from, if it was.
         title: what a trial of the draft is called until it is kept under another name.
     """
@@ -81,6 +84,8 @@ class Session:
     asked: Mapping[str, Asked] = field(default_factory=dict)
     painting: Painting | None = None
     probe: Probe = field(default_factory=Probe)
+    exploring: Exploring = field(default_factory=Exploring)
+    tray: Tray = field(default_factory=Tray)
     own: tuple[OwnPicture, ...] = ()
     selected: PictureId = 0
     view: str = "Paint"
@@ -111,8 +116,8 @@ class Session:
 
     @property
     def unpainted(self) -> bool:
-        """Whether nothing is painted yet."""
-        return not (self.draft.object or self.draft.paste or self.draft.key)
+        """Whether nothing is painted or given yet."""
+        return not (self.draft.object or self.draft.paste or self.draft.key or self.draft.given)
 
     def select(self, image: PictureId | None) -> None:
         """The picture that every gallery has selected, unless none was."""

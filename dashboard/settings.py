@@ -9,12 +9,14 @@ import streamlit as st
 from dashboard.binding import bound
 from dashboard.session import Session
 from dashboard.sidebar import layer_choice
+from rewrite_core.directions import METHODS
 
 __all__ = ["edit_settings"]
 
 LOCALITIES = [0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
-METHODS = ["zca", "svd", "mean", "gandissect"]
 RIDGES = [0.0, 0.001, 0.01, 0.1, 1.0]
+LABELS = {"plain": "plain (mean key, not whitened)"}
+"""What methods are called whose name does not say enough."""
 
 
 def edit_settings(session: Session) -> None:
@@ -52,7 +54,8 @@ def _more(session: Session) -> None:
         )
     st.selectbox(
         "Direction",
-        METHODS,
+        list(METHODS),
+        format_func=lambda method: LABELS.get(method, method),
         help="How the context becomes directions: zca is the default; the others are baselines to compare with.",
         **_part(session, "direction", "method"),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from dashboard.progress import jobs
-from dashboard.session import Session, statistics_of
-from rewrite_core.directions.matches import Matches, matches
+from dashboard.session import Session, service, statistics_of
+from rewrite_core.directions import matches
+from rewrite_core.directions.matches import Matches
 from rewrite_core.errors import PalimpsestError, RequestError
 from rewrite_core.generators import Generator
 from rewrite_core.jobs import Progress
@@ -69,17 +70,19 @@ def search(session: Session) -> None:
     """Look for the draft's context in many pictures.
 
     Raises:
-        RequestError: if there is no context.
+        RequestError: if there is no context, and no direction in its place.
     """
     request, visitor = session.request(), session.visitor
     generator, layer = session.generator, session.layer
-    request.painted("key")
+    if not request.given:
+        request.painted("key")
     spec = request.latents.spec(range(SEARCHED))
 
     def work(progress: Progress) -> Matches:
         statistics = statistics_of(generator, layer, progress, visitor=visitor)
         direction = direction_of(generator, request, statistics)
-        return matches(generator, layer, direction.vectors[0], spec, progress)
+        query, store = direction.vectors[0], service().store
+        return matches.search(generator, layer, query, spec, store=store, progress=progress)
 
     if session.searching:
         session.searching.cancel()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from dashboard.session import Session
 from dashboard.text import plain
+from rewrite_core.directions import Direction
 from rewrite_core.pictures import encode_png, outline
 from rewrite_core.rules.request import Painted
 
@@ -34,7 +35,10 @@ def tray(session: Session) -> None:
 
 
 def _rows(session: Session) -> None:
-    _row(session, "Context", "key", "Where the rule is to act: paint it in a few pictures.")
+    if session.draft.given:
+        _given(session, session.draft.given)
+    else:
+        _row(session, "Context", "key", "Where the rule is to act: paint it in a few pictures.")
     copied, pasted = st.columns(2)
     with copied:
         _row(session, "Copy", "object", "What to copy.")
@@ -54,6 +58,19 @@ def _row(session: Session, title: str, part: str, hint: str) -> None:
     with st.container(horizontal=True, gap="xsmall"):
         for index, painted in enumerate(regions):
             _thumb(session, part, painted, f"{abs(hash(painted)):x}-{regions[:index].count(painted)}")
+
+
+def _given(session: Session, direction: Direction) -> None:
+    """A direction that takes the painted context's place."""
+    st.caption("**Context** · a direction of the page Directions")
+    st.button(
+        f"{plain(direction.name or direction.method)} · {plain(direction.layer)}",
+        icon=":material/close:",
+        type="tertiary",
+        help="Where it matches is where the rule acts. Remove it to paint a context instead.",
+        key="remove-given",
+        on_click=lambda: session.change(given=None),
+    )
 
 
 def _thumb(session: Session, part: str, painted: Painted, key: str) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["ago", "counted", "duration", "percent", "size"]
+__all__ = ["ago", "counted", "duration", "percent", "share", "size"]
 
 
 def percent(share: float) -> str:
     """0.254 → ``25 %``."""
     return f"{100 * share:.0f} %"
+
+
+def share(value: float) -> str:
+    """Small shares, with a digit behind the point below 10 %: 0.163 → ``16 %``, 0.0104 → ``1.0 %``."""
+    return percent(value) if value >= 0.0995 else f"{100 * value:.1f} %"
 
 
 def size(count: float) -> str:

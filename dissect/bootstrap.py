@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LEVEL", "RESAMPLES", "interval"]
+__all__ = ["LEVEL", "RESAMPLES", "interval", "shares"]
 
 RESAMPLES, LEVEL = 2000, 0.95
 _NUMBERS = 1 << 22
@@ -33,15 +33,18 @@ def interval(
     at_once = max(1, _NUMBERS // resamples)
     ends = []
     for some in values.double().split(at_once, 1):
-        means = torch.cat([weights @ some for weights in _weights(count, resamples, seed)])  # [B, k]
+        means = torch.cat([weights @ some for weights in shares(count, resamples, seed)])  # [B, k]
         tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
         ends.append(torch.quantile(means.T.contiguous(), tails, dim=1))  # [2, k]
     low, high = torch.cat(ends, 1)
     return low, high
 
 
-def _weights(count: int, resamples: int, seed: int) -> Iterator[Tensor]:
-    """What share of each resample a picture is, [B, N] float64: some resamples after the others."""
+def shares(count: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Tensor]:
+    """What share of each resample each of `count` pictures is, [B, N] float64: some resamples after the others.
+
+    For what is no mean over pictures, and has to be computed of each resample.
+    """
     random = np.random.RandomState(seed)  # a stream that numpy keeps for ever
     at_once = max(1, _NUMBERS // count)
     for first in range(0, resamples, at_once):

@@ -5,6 +5,8 @@ are ranked by how far its IoU on the second half is above the baseline there. Th
 detects them are ablated: the unit alone, and all units of its layer that detect the concept. The pictures shown are
 those where the unit is strongest, so they show the effect at its largest; the effect in numbers is over the first
 samples of the second half, strong or not. It needs a source that sees pixels alone.
+
+Where directions took the place of units, the best one alone is ablated: what it matches, by the layer's second moment.
 """
 
 from __future__ import annotations
@@ -13,17 +15,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
+from torch import Tensor
 
 from dissect.concepts import ConceptSource
 from dissect.effects import Effects, causal_effects
-from dissect.interventions import Intervention, ablate, sample
+from dissect.interventions import Intervention, ablate, ablate_directions, sample
 from dissect.layer import LayerDissection
 from dissect.sheet import LayerSheets, UnitSheet, layer_sheets
 from dissect.tables import Dissection
 from dissect.units import halves
 from rewrite_core.generators import Generator, LatentSpec
 from rewrite_core.pictures import Picture, to_uint8
-from rewrite_core.statistics import Store
+from rewrite_core.statistics import SecondMoment, Store, fetch
 
 __all__ = ["ABLATED", "EFFECT_SAMPLES", "SHEETS", "Ablation", "Highlight", "ablations", "highlights"]
 
@@ -36,6 +39,9 @@ RIVALS = 5
 EFFECT_SAMPLES = 100
 """Pictures that an effect is measured on."""
 UNIT, DETECTORS = "unit", "detectors"
+
+Ablating = Callable[[str, Sequence[int]], Intervention]
+"""From a layer and some of its rows to what ablates them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +76,9 @@ class Ablation:
 
     Attributes:
         highlight: the unit.
-        units: all detectors of the concept at its layer.
+        units: all detectors of the concept at its layer, by row.
         seeds: of the N pictures.
-        strips: pictures [N, H, W, 3] before, without the unit, and without all detectors if there are several.
+        strips: pictures [N, H, W, 3] before, without the unit, and without all detectors if there are several units.
         effects: on each concept of the source that judged; None where there was none.
     """
 
@@ -87,13 +93,14 @@ def highlights(
     generator: Generator,
     dissection: Dissection,
     *,
+    directions: Tensor | None = None,
     most: int = SHEETS,
     store: Store | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Highlight]:
     """The best units of up to `most` concepts, those furthest above their baseline first.
 
-    `advance` is called after each.
+    `directions` [M, C] are those that took the place of units, if any did. `advance` is called after each.
     """
     table = dissection.concepts()
     table = table[table.unit != ""]
@@ -103,7 +110,7 @@ def highlights(
     best = table.sort_values("above", ascending=False, kind="stable")[:most]
     for concept, layer in zip(best.concept, best.layer, strict=True):
         if layer not in sheets:
-            sheets[layer] = layer_sheets(generator, dissection, layer, store=store)
+            sheets[layer] = layer_sheets(generator, dissection, layer, directions=directions, store=store)
         found.append(_highlight(dissection, concept, sheets[layer]))
         advance()
     return found
@@ -115,26 +122,32 @@ def ablations(
     found: Sequence[Highlight],
     judge: ConceptSource | None,
     *,
+    directions: Tensor | None = None,
     most: int = ABLATED,
+    store: Store | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Ablation]:
     """Up to `most` of the units that detect their concept, ablated; `judge` sees pixels alone, and measures it.
 
-    All are measured in one pass over the same samples. `advance` is called after each.
+    All are measured in one pass over the same samples. `directions` [M, C] are those that took the place of units.
+    `advance` is called after each.
     """
     chosen = [one for one in found if one.detector][:most]
+    if not chosen:
+        return []
+    ablating = _ablating(generator, dissection, directions, store)
     sets = {
         f"{number} {name}": interventions
         for number, one in enumerate(chosen)
-        for name, interventions in _sets(one).items()
+        for name, interventions in _sets(one, ablating).items()
     }
     effects = None
-    if judge is not None and sets:
+    if judge is not None:
         _, second = halves(dissection.spec)
         effects = causal_effects(generator, replace(second, seeds=second.seeds[:EFFECT_SAMPLES]), judge, sets)
     made = []
     for number, one in enumerate(chosen):
-        made.append(_ablation(generator, dissection.spec, one, _of(effects, number)))
+        made.append(_ablation(generator, dissection.spec, one, ablating, _of(effects, number)))
         advance()
     return made
 
@@ -169,12 +182,23 @@ def _rivals(dissection: Dissection, number: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).nlargest(RIVALS, "tuned_iou", keep="first")
 
 
-def _sets(one: Highlight) -> dict[str, list[Intervention]]:
+def _ablating(
+    generator: Generator, dissection: Dissection, directions: Tensor | None, store: Store | None
+) -> Ablating:
+    """How rows of a layer are ablated: as units, or as directions by their patterns."""
+    if directions is None:
+        return ablate
+    (layer,) = dissection.layers
+    moment = fetch(generator, layer, dissection.spec, SecondMoment(), store=store).matrix  # [C, C]
+    return lambda layer, rows: ablate_directions(layer, directions[list(rows)], moment)
+
+
+def _sets(one: Highlight, ablating: Ablating) -> dict[str, list[Intervention]]:
     """What is ablated for one concept."""
-    layer, units = one.sheet.layer, _detectors(one)
-    sets = {UNIT: [ablate(layer, [one.sheet.row])]}
-    if len(units) > 1:
-        sets[DETECTORS] = [ablate(layer, units)]
+    sheet, units = one.sheet, _detectors(one)
+    sets = {sheet.found.noun: [ablating(sheet.layer, [sheet.row])]}
+    if len(units) > 1 and sheet.found.noun == UNIT:
+        sets[DETECTORS] = [ablating(sheet.layer, units)]
     return sets
 
 
@@ -186,12 +210,16 @@ def _detectors(one: Highlight) -> tuple[int, ...]:
 
 
 def _ablation(
-    generator: Generator, spec: LatentSpec, one: Highlight, effects: pd.DataFrame | None
+    generator: Generator,
+    spec: LatentSpec,
+    one: Highlight,
+    ablating: Ablating,
+    effects: pd.DataFrame | None,
 ) -> Ablation:
     seeds = one.sheet.ranges[0].seeds
     shown = replace(spec, seeds=seeds)
     strips = {"before": one.sheet.ranges[0].pictures}
-    for name, interventions in _sets(one).items():
+    for name, interventions in _sets(one, ablating).items():
         strips[name] = to_uint8(sample(generator, shown, interventions))
     return Ablation(one, _detectors(one), seeds, strips, effects)
 

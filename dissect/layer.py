@@ -137,6 +137,11 @@ class LayerDissection:
         )
 
     @property
+    def noun(self) -> str:
+        """What each of `units` is called: ``unit``, or ``direction`` where these took their place."""
+        return "direction" if isinstance(self.units[0], str) else "unit"
+
+    @property
     def thresholds(self) -> Tensor:
         """The set threshold of each unit, [C] float32."""
         return self.levels.values[:, self.levels.chosen]
@@ -192,7 +197,7 @@ class LayerDissection:
         """One line for each concept that cannot be judged."""
         for name, first, second in zip(self.concepts, *self.halves.tolist(), strict=True):
             if first == second == 0:
-                yield f"'{name}' is in none of the {self.samples:,} samples: no unit can detect it"
+                yield f"'{name}' is in none of the {self.samples:,} samples: no {self.noun} can detect it"
             elif first == 0:
                 yield f"'{name}' is in the second half of the samples only: no threshold could be chosen for it"
             elif second == 0:

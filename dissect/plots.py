@@ -32,6 +32,8 @@ ROWS = 48
 """Units that a table of IoU shows, at most."""
 NAME = 16
 """Letters of a concept's or a layer's name that are printed, at most."""
+BESIDE = 10
+"""Letters of a direction's name beside its bar, at most."""
 OTHERS = "others"
 GREY, INK = "#bdbdbd", "#333333"
 HATCHES = ("", "/////", ".....", "xxxxx", "-----")
@@ -97,7 +99,7 @@ def detectors_figure(dissection: Dissection, title: str | None = None, *, width:
         write(chart, label, place, total + max(1, totals.max()) * 0.02, ha="center", va="bottom", **turned)
     chart.set_xticks(range(len(names)), names, rotation=90 if upright else 0, parse_math=False)
     chart.set_ylim(0, max(1, totals.max()) * 1.02)
-    chart.set_ylabel("units that detect a concept", fontsize=TEXT, labelpad=2)
+    chart.set_ylabel(f"{dissection.noun}s that detect a concept", fontsize=TEXT, labelpad=2)
     _legend(axes, concepts, legend, left, top + tall + under + LINE)
     _title(axes, title, left)
     return figure
@@ -118,10 +120,15 @@ def best_figure(dissection: Dissection, title: str | None = None, *, width: Widt
     concept_bars(chart, table.concept, table.held_out_iou, table.baseline, dissection.settings.level)
     for place, (layer, unit) in enumerate(zip(table.layer, table.unit, strict=True)):
         x, y = across - right + 12, top + (place + 0.5) * ROW
-        write(axes, f"{shortened(layer, 8)} unit {unit}", x, y, ha="left", va="center", color=INK)
+        write(axes, _best(dissection, layer, unit), x, y, ha="left", va="center", color=INK)
     chart.set_xlabel("held-out IoU", fontsize=TEXT, labelpad=1)
     _title(axes, title, left)
     return figure
+
+
+def _best(dissection: Dissection, layer: str, unit: str) -> str:
+    """A unit beside its bar; a direction by its name alone, for all are of one layer."""
+    return f"{shortened(layer, 8)} unit {unit}" if dissection.noun == "unit" else shortened(unit, BESIDE)
 
 
 def iou_figure(
@@ -160,7 +167,7 @@ def iou_figure(
     chart.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
     chart.set_yticks(range(len(units)), units, parse_math=False)
     chart.xaxis.tick_top()
-    chart.set_ylabel("unit", fontsize=TEXT, labelpad=1)
+    chart.set_ylabel(dissection.noun, fontsize=TEXT, labelpad=1)
     scale = panel(figure, left + wide + 30, top, 18, min(tall, 300))
     figure.colorbar(picture, cax=scale).outline.set_linewidth(0.5)
     scale.set_ylabel("held-out IoU", fontsize=TEXT, labelpad=2)

@@ -26,12 +26,13 @@ def caption(text: str, dissection: Dissection, layer: str | None = None) -> str:
     layers = [layer] if layer else list(dissection.layers)
     where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(layers)}"
     settings = dissection.settings
+    noun = dissection.noun
     return (
         f"{text} Generator {dissection.model} ({dissection.fingerprint[:12]}), {where}; "
         f"{samples_in_words(dissection.spec)}; concepts: {dissection.source}. "
-        f"A unit fires above its {settings.quantile:g} quantile, and for a held-out IoU above the quantile that is "
+        f"A {noun} fires above its {settings.quantile:g} quantile, and for a held-out IoU above the quantile that is "
         f"best on the first half of the samples, measured on the second; a detector has a held-out IoU above "
-        f"{settings.level:g} and above that of a unit that fires everywhere. {_made_with()}"
+        f"{settings.level:g} and above that of a {noun} that fires everywhere. {_made_with()}"
     )
 
 

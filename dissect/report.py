@@ -27,11 +27,13 @@ import numpy as np
 import pandas as pd
 
 from dissect.concepts import ConceptSource, require_pixels_only
+from dissect.directions import manifest_entry, stacked
 from dissect.highlights import ABLATED, SHEETS, Ablation, Highlight, ablations, highlights
 from dissect.paper import FORMATS, save_figure
 from dissect.provenance import caption, manifest, samples_in_words
 from dissect.report_figures import report_figures
 from dissect.tables import Dissection
+from rewrite_core.directions import Direction
 from rewrite_core.errors import FileError, PalimpsestError
 from rewrite_core.files import make_folder, write_bytes
 from rewrite_core.generators import Generator, Progress
@@ -84,6 +86,7 @@ def write_report(
     dissection: Dissection,
     out: Path,
     *,
+    directions: Sequence[Direction] = (),
     judge: ConceptSource | None = None,
     command: str = "",
     most: int = SHEETS,
@@ -95,8 +98,9 @@ def write_report(
 
     Args:
         generator: the one that was dissected.
-        dissection: its units; not of directions.
+        dissection: what was found.
         out: the folder to write to; made if need be.
+        directions: those that took the place of units, where `dissect_directions` was asked.
         judge: a source that sees pixels alone, to measure what an ablation does; without one pictures are shown only.
         command: the command line that makes the same.
         most: concepts whose best unit is shown, at most.
@@ -113,8 +117,13 @@ def write_report(
     if judge is not None:
         require_pixels_only(judge)
     steps = _Steps(progress, dissection, most)
-    found = beside(highlights, generator, dissection, most=most, store=store, advance=steps.advance)
-    ablated = beside(ablations, generator, dissection, found, judge, advance=steps.advance)
+    rows = stacked(directions).rows if directions else None
+    found = beside(
+        highlights, generator, dissection, directions=rows, most=most, store=store, advance=steps.advance
+    )
+    ablated = beside(
+        ablations, generator, dissection, found, judge, directions=rows, store=store, advance=steps.advance
+    )
     files: dict[str, bytes] = {}
     for name, table in tables(dissection, ablated).items():
         files[f"tables/{name}.csv"] = table.to_csv(index=False, lineterminator="\n").encode()
@@ -127,7 +136,12 @@ def write_report(
         captions.append(f"{figure.name}: {caption(figure.text, dissection, figure.layer)}\n")
         steps.advance()
     files["figures/captions.txt"] = "\n".join(captions).encode()
-    described = {**manifest(dissection), "judge": judge.title if judge else None, "command": command}
+    described = {
+        **manifest(dissection),
+        "directions": [manifest_entry(direction) for direction in directions],
+        "judge": judge.title if judge else None,
+        "command": command,
+    }
     files[REPORT] = _page(dissection, found, ablated, shown, described, judge).encode()
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     files[MANIFEST] = (
@@ -201,6 +215,7 @@ def _page(
         by_section.setdefault(figure["section"], []).append(figure)
     return template.render(
         dissection=dissection,
+        noun=dissection.noun,
         samples=samples_in_words(dissection.spec),
         summary=dissection.summary(),
         concepts=dissection.concepts(),

@@ -51,24 +51,26 @@ def report_figures(
     dissection: Dissection, found: Sequence[Highlight], ablated: Sequence[Ablation]
 ) -> list[ReportFigure]:
     """All figures, those of the whole first."""
+    noun = dissection.noun
     figures = [
         ReportFigure(
             "detectors",
             detectors_figure(dissection),
-            "Units that detect a concept, by layer; above each bar, how many of all.",
+            f"{noun.capitalize()}s that detect a concept, by layer; above each bar, how many of all.",
             "detectors",
             width="column",
         ),
         ReportFigure(
             "best-units",
             best_figure(dissection),
-            "Held-out IoU of the best unit for each concept. Ticks: a unit that fires everywhere. Dashed: no detector.",
+            f"Held-out IoU of the best {noun} for each concept. Ticks: a {noun} that fires everywhere. "
+            f"Dashed: no detector.",
             "best-units",
             width="column",
         ),
     ]
     for number, layer in enumerate(dissection.layers):
-        text = f"Held-out IoU of the best units of {layer} with each concept. Dots: what a unit detects."
+        text = f"Held-out IoU of the best {noun}s of {layer} with each concept. Dots: what a {noun} detects."
         name = f"iou-{number:02d}-{_slug(layer)}"
         figures.append(ReportFigure(name, iou_figure(dissection, layer), text, "iou", layer, "column"))
     figures += [_of_sheet(number, one) for number, one in enumerate(found)]
@@ -77,24 +79,25 @@ def report_figures(
 
 
 def _of_sheet(number: int, one: Highlight) -> ReportFigure:
-    sheet = one.sheet
+    sheet, noun = one.sheet, one.sheet.found.noun
     text = (
-        f"Unit {sheet.unit} of {sheet.layer}, the best for {one.concept} (held-out IoU {one.held_out:.3f}; a unit that "
-        f"fires everywhere: {one.baseline:.3f}). Left: samples ranked by its greatest value, outlined where it is "
-        f"above its threshold of {sheet.threshold:.3g}; seeds below. Right: the distribution of its values, and its "
-        f"IoU with each concept."
+        f"{noun.capitalize()} {sheet.unit} of {sheet.layer}, the best for {one.concept} (held-out IoU "
+        f"{one.held_out:.3f}; a {noun} that fires everywhere: {one.baseline:.3f}). Left: samples ranked by its "
+        f"greatest value, outlined where it is above its threshold of {sheet.threshold:.3g}; seeds below. Right: the "
+        f"distribution of its values, and its IoU with each concept."
     )
-    title = f"{sheet.layer}, unit {sheet.unit}: the best for {one.concept}"
+    title = f"{sheet.layer}, {noun} {sheet.unit}: the best for {one.concept}"
     name = f"unit-{number:02d}-{_slug(one.concept)}-{_slug(sheet.layer)}-{_slug(str(sheet.unit))}"
     return ReportFigure(name, sheet_figure(sheet, title), text, f"unit {number}", sheet.layer)
 
 
 def _of_ablation(number: int, one: Ablation) -> ReportFigure:
     sheet, concept = one.highlight.sheet, one.highlight.concept
+    noun = sheet.found.noun
     several = f", and without all {len(one.units)} units of the layer that detect {concept}"
     text = (
-        f"Samples before, without unit {sheet.unit} of {sheet.layer}, the best for {concept}"
-        f"{several if len(one.strips) > 2 else ''}: where that unit is strongest."
+        f"Samples before, without {noun} {sheet.unit} of {sheet.layer}, the best for {concept}"
+        f"{several if len(one.strips) > 2 else ''}: where that {noun} is strongest."
     )
     if one.effects is not None:
         text += " Right: change of the share of pixels, with a 95 % bootstrap interval over other samples."

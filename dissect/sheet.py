@@ -241,7 +241,9 @@ class LayerSheets:
         """The unit's map [N, 1, h, w] in `keys` [N, C, h, w]."""
         if self.directions is None:
             return keys[:, row : row + 1]
-        return torch.einsum("nchw,c->nhw", keys.float(), self.directions[row].to(keys.device))[:, None]
+        return torch.einsum("nchw,c->nhw", keys.float(), self.directions[row].to(keys.device, torch.float32))[
+            :, None
+        ]
 
     def _correlated(self, row: int) -> tuple[tuple[Unit, float], ...]:
         """Other units by how strongly their values go with its own, of either sign."""

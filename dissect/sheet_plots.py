@@ -198,7 +198,7 @@ def _histogram(chart: Any, sheet: UnitSheet) -> None:
     chart.minorticks_off()
     chart.set_xlim(edges[0], edges[-1])
     chart.set_ylabel("share of positions", fontsize=TEXT, labelpad=2)
-    chart.set_xlabel("value of the unit", fontsize=TEXT, labelpad=1)
+    chart.set_xlabel(f"value of the {sheet.found.noun}", fontsize=TEXT, labelpad=1)
     for text in [*chart.get_yticklabels(), *chart.get_xticklabels()]:
         text.set_fontsize(TEXT)
     said = [f"above {sheet.threshold:.3g} in {sheet.density:.2%} of pixels"]
@@ -259,7 +259,7 @@ def _effects(chart: Any, effects: pd.DataFrame) -> None:
 def _said(sheet: UnitSheet) -> str:
     """What a unit is, in a title."""
     what = f"detects {sheet.concept}" if sheet.detector else f"nearest to {sheet.concept}, but no detector"
-    return f"{sheet.layer}, unit {sheet.unit}: {what if sheet.concept else 'meets no concept'}"
+    return f"{sheet.layer}, {sheet.found.noun} {sheet.unit}: {what if sheet.concept else 'meets no concept'}"
 
 
 def _seed(axes: Any, seed: int, x: float, y: float) -> None:

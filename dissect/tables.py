@@ -48,6 +48,11 @@ class Dissection:
         return self._any.concepts
 
     @property
+    def noun(self) -> str:
+        """What was dissected: each a ``unit``, or a ``direction``."""
+        return self._any.noun
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """One line for each thing that a reader of the tables must know: concepts not seen, dead units."""
         return tuple(self._warnings())
@@ -152,7 +157,7 @@ class Dissection:
         yield from self._any.warnings()
         for name, layer in self.layers.items():
             if dead := int(layer.dead.sum()):
-                yield f"layer '{name}': {dead:,} of {len(layer.units):,} units are dead"
+                yield f"layer '{name}': {dead:,} of {len(layer.units):,} {self.noun}s are dead"
 
     @property
     def _any(self) -> LayerDissection:

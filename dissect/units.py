@@ -93,10 +93,11 @@ def dissect_directions(
     source: ConceptSource,
     settings: Settings = CUSTOMARY,
     *,
+    also: Sequence[Statistic] = (),
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Dissection:
-    """The same for `directions` [M, C] of one layer, with their `names` in place of numbers.
+    """The same for `directions` [M, C] of one layer, with their `names` in place of numbers; `also` looks along them.
 
     Raises:
         RequestError: as `dissect`; or directions that do not fit the layer or their names.
@@ -110,7 +111,7 @@ def dissect_directions(
         )
     _require_once("direction", names)
     asked = [_Asked(layer, tuple(names), directions)]
-    return _Work(generator, spec, asked, store, progress).dissect(source, settings)
+    return _Work(generator, spec, asked, store, progress).dissect(source, settings, also)
 
 
 def halves(spec: LatentSpec) -> tuple[LatentSpec, LatentSpec]:
@@ -182,7 +183,7 @@ class _Work:
 
     def _levels(self, settings: Settings, also: Sequence[Statistic]) -> dict[str, Levels]:
         """The first pass."""
-        wanted = {one.layer: [one.seeing(Histogram()), *also] for one in self.asked}
+        wanted = {one.layer: [one.seeing(Histogram()), *map(one.seeing, also)] for one in self.asked}
         found = self._gather(self.spec, wanted, 0, LOOKING)
         return {
             layer: levels_of(_seen(statistics[0], Histogram), settings) for layer, statistics in found.items()

@@ -55,7 +55,7 @@ def rule_panel(visitor: Session) -> None:
                 "Search",
                 key="search",
                 icon=":material/search:",
-                disabled=not visitor.draft.key,
+                disabled=not (visitor.draft.key or visitor.draft.given),
                 help=f"Which of {SEARCHED:,} pictures show the context most?",
                 on_click=_search,
                 args=(visitor,),

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -32,6 +32,7 @@ from rewrite_core.errors import FileError
 
 __all__ = [
     "make_folder",
+    "map_safetensors",
     "read_bytes",
     "read_json",
     "read_header",
@@ -110,6 +111,28 @@ def read_safetensors(
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as problem:
         raise _not_safetensors(data, what, problem) from None
     return tensors, dict(_header(data).get("__metadata__", {}))
+
+
+def map_safetensors(path: Path, *, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """As `read_safetensors`, of a file that is mapped into memory: what is not looked at is not read.
+
+    The tensors are on the CPU and stay what they are when the file is deleted or replaced. To write to one changes
+    this process's copy, not the file.
+
+    Raises:
+        FileError: as `read_safetensors`.
+    """
+    require_size(path, what=what, limit_bytes=SAFETENSORS_LIMIT)
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            if len(names) > MOST_TENSORS:
+                raise ValueError(f"more than {MOST_TENSORS:,} tensors")
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except OSError as problem:
+        raise _unreadable(path, what, problem.strerror or str(problem)) from None
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as problem:
+        raise _not_safetensors(b"", what, problem) from None
 
 
 def read_metadata(path: Path, *, what: str) -> dict[str, str]:

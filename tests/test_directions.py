@@ -150,6 +150,31 @@ def test_gandissect_gives_one_hot_units_that_are_high_for_themselves_and_never_a
         ask(seen, moment, rank=5, settings={"method": "gandissect"}, unit_sample=sample)
 
 
+def test_plain_is_the_mean_key_whatever_the_second_moment():
+    seen, moment = context()
+    key = seen.weights @ seen.keys / seen.weights.sum()
+    for metric in (moment, torch.eye(6, dtype=torch.float64)):
+        found = ask(seen, metric, settings={"method": "plain"})
+        torch.testing.assert_close(found.vectors[0], key / key.norm())
+        assert found.singular_values.tolist() == [1.0]
+    with pytest.raises(RequestError, match="rank 2; expected 1 to 1"):
+        ask(seen, moment, rank=2, settings={"method": "plain"})
+    white = ask(seen, torch.eye(6, dtype=torch.float64), settings={"method": "mean", "ridge": 0.0})
+    torch.testing.assert_close(found.vectors, white.vectors)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_direction_keeps_the_mean_key_and_its_generator(method: str):
+    seen, moment = context()
+    found = ask(
+        seen, moment, settings={"method": method}, unit_sample=seen.keys, model="small", fingerprint="ab" * 32
+    )
+    assert found.key is not None
+    torch.testing.assert_close(found.key, seen.weights @ seen.keys / seen.weights.sum())
+    assert (found.model, found.fingerprint) == ("small", "ab" * 32)
+    assert Direction.load(found.to_bytes()) == found
+
+
 def test_the_steered_second_moment_is_the_sum_of_its_terms():
     _, moment = context()
     rest, protected = torch.eye(6).double(), torch.ones(6, 6).double()
@@ -215,7 +240,7 @@ def test_dead_units_take_no_part_in_any_direction(ridge: float):
     dead = torch.ones(6, dtype=torch.float64)
     dead[2] = 0
     seen, moment = Observations(seen.keys * dead, seen.weights), moment * dead * dead[:, None]
-    for method in ("zca", "svd", "mean"):
+    for method in ("zca", "svd", "mean", "plain"):
         found = ask(seen, moment, settings={"method": method, "ridge": ridge})
         assert found.vectors[0, 2] == pytest.approx(0, abs=1e-15)
     with pytest.raises(RequestError, match="rank 6; expected 1 to 5"):
@@ -251,7 +276,7 @@ def test_a_context_of_zero_area_is_refused(method: str):
         ask(unweighted, torch.eye(6), settings={"method": method}, unit_sample=torch.randn(10, 6))
 
 
-@pytest.mark.parametrize("method", ["zca", "svd", "mean"])
+@pytest.mark.parametrize("method", ["zca", "svd", "mean", "plain"])
 def test_a_context_where_the_layer_says_nothing_is_refused(method: str):
     with pytest.raises(MaskError, match=r"keys are (all )?zero"):
         ask(observe(torch.zeros(1, 6, 4, 4), torch.ones(1, 4, 4)), torch.eye(6), settings={"method": method})

@@ -12,7 +12,7 @@ from rewrite_core.directions import ContextSettings
 from rewrite_core.errors import FileError, LayerError, MaskError, RequestError
 from rewrite_core.generators.latents import LAST_ROW
 from rewrite_core.pictures import Mask
-from rewrite_core.rules import request
+from rewrite_core.rules import regions
 from rewrite_core.rules.request import EditRequest, Painted
 from rewrite_core.rules.settings import LatentSettings, ModelRef, SolverSettings
 
@@ -256,10 +256,10 @@ def test_a_mask_that_cannot_be_read_is_named(url, reason):
 
 
 def test_many_small_masks_that_decode_to_a_lot_are_refused(monkeypatch):
-    monkeypatch.setattr(request, "TOTAL_PIXELS", 3 * 64 * 64)
-    regions = [[image, URL] for image in range(3)]
-    assert len(EditRequest.from_json({"key": regions}).key) == 3
-    assert "query: more than 12,288 pixels" in refusal({"key": regions, "query": [9, URL]}, MaskError)
+    monkeypatch.setattr(regions, "TOTAL_PIXELS", 3 * 64 * 64)
+    entries = [[image, URL] for image in range(3)]
+    assert len(EditRequest.from_json({"key": entries}).key) == 3
+    assert "query: more than 12,288 pixels" in refusal({"key": entries, "query": [9, URL]}, MaskError)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from dashboard.commands import options
 from dashboard.commands.console import progress, report, warn
+from dashboard.commands.directions_opening import load_directions, made_for
 from dashboard.commands.intervening import open_judge
 from dashboard.commands.opening import opened, under
 from dashboard.commands.table import table
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dissect.report import Report
     from dissect.settings import Settings
     from dissect.tables import Dissection
+    from rewrite_core.directions import Direction
     from rewrite_core.generators import Generator, LatentSpec
     from rewrite_core.generators.latents import Scheme
 
@@ -54,6 +57,13 @@ def _grid(_context: click.Context, _option: click.Parameter, text: str | None) -
     default=ALL,
     show_default=True,
     help='Which layers, such as "l05,l08", or "all".',
+)
+@click.option(
+    "--direction",
+    "directions",
+    metavar="FILE",
+    multiple=True,
+    help="Dissect this direction of its layer in place of units; may be repeated, for directions of one layer.",
 )
 @options.concepts(
     "Where concepts come from: colours, faces, embedded, a file or folder, segmenter:FOLDER.  "
@@ -96,6 +106,7 @@ def _grid(_context: click.Context, _option: click.Parameter, text: str | None) -
 def dissect(
     model: str | None,
     layers: str,
+    directions: tuple[str, ...],
     concepts: str | None,
     judge: str | None,
     seeds: tuple[int, ...],
@@ -113,12 +124,13 @@ def dissect(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Find which units detect which concepts.
+    """Find which units, or directions, detect which concepts.
 
     MODEL is the name of an embedded one or the path of a file or folder. The folder gets tables, figures and a report
     to read. Interrupted, the same command goes on from what is finished; several at once, on any machines that share
     the cache, share the work.
     """
+    from dissect.directions import stacked
     from dissect.report import require_writable
     from dissect.settings import Settings
     from rewrite_core import Rule
@@ -127,17 +139,21 @@ def dissect(
     require_writable(out, force)
     settings = Settings(quantile, level, grid)
     spec = LatentSpec(seeds, scheme, truncation, cutoff, label)
-    loaded = [Rule.load(path) for path in rules]
-    generator = under(opened(model, loaded[0].provenance.model if loaded else ""), loaded)
-    names = _layers(generator, layers)
+    if directions and layers != ALL:
+        raise click.UsageError("--layers are for units: directions have a layer of their own.")
+    loaded, given = [Rule.load(path) for path in rules], load_directions(directions)
+    models = [rule.provenance.model for rule in loaded] + [direction.model for direction in given]
+    generator = under(opened(model, next(iter(models), "")), loaded)
+    given = made_for(generator, given)
+    names = [stacked(given).layer] if given else _layers(generator, layers)
     source = _concepts(concepts, generator)
     judging = source if judge is None and source.pixels_only else open_judge(judge, generator)
     started = time.perf_counter()
     try:
-        found = _dissected(generator, spec, names, source, settings, quiet)
+        found = _dissected(generator, spec, names, given, source, settings, quiet)
         counted = time.perf_counter()
         command = _command(model or generator.pristine.name, out)
-        written = _written(generator, found, out, judging, command, sheets, force, quiet)
+        written = _written(generator, found, given, out, judging, command, sheets, force, quiet)
     except KeyboardInterrupt:
         warn("stopped. What is finished is kept; the same command goes on from there.")
         raise
@@ -145,7 +161,7 @@ def dissect(
     for warning in found.warnings:
         warn(warning)
     answer = _answer(found, written, judging, seconds)
-    report(answer, _text(answer), as_json)
+    report(answer, _text(answer, found.noun), as_json)
 
 
 def _layers(generator: Generator, text: str) -> list[str]:
@@ -176,20 +192,29 @@ def _dissected(
     generator: Generator,
     spec: LatentSpec,
     layers: list[str],
+    directions: Sequence[Direction],
     source: ConceptSource,
     settings: Settings,
     quiet: bool,
 ) -> Dissection:
+    from dissect.directions import stacked
     from dissect.sheet import ALSO
     from dissect.units import dissect as dissected
+    from dissect.units import dissect_directions
 
     with progress("Dissecting", quiet) as advance:
+        if directions:
+            put = stacked(directions)
+            return dissect_directions(
+                generator, spec, put.layer, put.rows, put.names, source, settings, also=ALSO, progress=advance
+            )
         return dissected(generator, spec, layers, source, settings, also=ALSO, progress=advance)
 
 
 def _written(
     generator: Generator,
     found: Dissection,
+    directions: Sequence[Direction],
     out: Path,
     judge: ConceptSource,
     command: str,
@@ -201,7 +226,15 @@ def _written(
 
     with progress("Reporting", quiet) as advance:
         return write_report(
-            generator, found, out, judge=judge, command=command, most=most, force=force, progress=advance
+            generator,
+            found,
+            out,
+            directions=directions,
+            judge=judge,
+            command=command,
+            most=most,
+            force=force,
+            progress=advance,
         )
 
 
@@ -214,7 +247,7 @@ def _command(model: str, out: Path) -> str:
         flag = option.opts[0]
         if flag in ("model", "--out", "--force", "--json", "--quiet") or value in (None, option.default):
             continue
-        if option.name == "rules":
+        if option.name in ("rules", "directions"):
             parts += [word for path in value for word in (flag, str(path))]
             continue
         if option.name == "seeds":
@@ -246,8 +279,8 @@ def _answer(
     }
 
 
-def _text(answer: dict[str, Any]) -> str:
-    layers = [["layer", "units", "detectors", "concepts", "dead"]] + [
+def _text(answer: dict[str, Any], noun: str) -> str:
+    layers = [["layer", f"{noun}s", "detectors", "concepts", "dead"]] + [
         [
             row["layer"],
             f"{row['units']:,}",
@@ -257,12 +290,12 @@ def _text(answer: dict[str, Any]) -> str:
         ]
         for row in answer["layers"]
     ]
-    concepts = [["concept", "share", "detectors", "best unit", "held-out IoU", "baseline"]] + [
+    concepts = [["concept", "share", "detectors", f"best {noun}", "held-out IoU", "baseline"]] + [
         [
             row["concept"],
             f"{row['share']:.1%}",
             str(row["detectors"]),
-            f"{row['layer']} unit {row['unit']}" if row["unit"] else "none",
+            f"{row['layer']} {noun} {row['unit']}" if row["unit"] else "none",
             f"{row['held_out_iou']:.3f}",
             f"{row['baseline']:.3f}",
         ]

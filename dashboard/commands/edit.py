@@ -10,6 +10,7 @@ import click
 
 from dashboard.commands import options
 from dashboard.commands.console import progress, report
+from dashboard.commands.directions_opening import load_direction
 from dashboard.commands.output import Output, draw
 from dashboard.commands.requests import SETTINGS, generator_for, load_edit, setting_options
 
@@ -26,6 +27,12 @@ __all__ = ["edit"]
 @click.argument("edit", metavar="EDIT")
 @options.model
 @setting_options(*SETTINGS)
+@click.option(
+    "--direction",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Directions that take the context's place: the rule acts where they match.",
+)
 @click.option("--name", default="", help="What to call the rule.  [default: as the file]")
 @options.place("--rule", "Rule file to write (.safetensors).")
 @options.out("--pairs", "Figure of pictures before and after, or a folder of them.", folder=True)
@@ -38,6 +45,7 @@ __all__ = ["edit"]
 def edit(
     edit: str,
     model: str | None,
+    direction: Path | None,
     name: str,
     rule: Path | None,
     pairs: Output | None,
@@ -51,9 +59,11 @@ def edit(
     """Solve an edit for its rule.
 
     EDIT is a file saved by the app or by the published interface, or the name of an example. Its settings hold unless
-    an option gives another.
+    an option gives another. With --direction, a paste needs no context.
     """
     request = load_edit(edit, settings)
+    if direction:
+        request = request.model_copy(update={"given": load_direction(direction)})
     generator, request = generator_for(request, model, force)
     solved = _solved(generator, request, name or Path(edit).stem, quiet)
     written = []

@@ -41,7 +41,7 @@ SETTINGS = {
     "iterations": Setting(("solver", "iterations"), int, "Steps of the solver, at most."),
     "method": Setting(
         ("direction", "method"),
-        click.Choice(["zca", "svd", "mean", "gandissect"]),
+        click.Choice(["zca", "svd", "mean", "gandissect", "plain"]),
         "From context to directions.",
     ),
     "ridge": Setting(("direction", "ridge"), float, "Added to the second moment, in mean eigenvalues."),
@@ -93,17 +93,23 @@ def load_edit(edit: str, settings: Mapping[str, Any]) -> EditRequest:
 def generator_for(request: EditRequest, model: str | None, force: bool) -> tuple[Generator, EditRequest]:
     """The generator at `model`, else the embedded one that the edit names, else the default; and the edit for it.
 
+    An edit that names none is for that of the directions given to it.
+
     Raises:
-        ModelMismatch: the edit was made for another one; with `force` only a warning.
+        ModelMismatch: the edit, or its given directions, are for another one; with `force` only a warning.
+        LayerError: its given directions fit no layer of it.
     """
     from rewrite_core.rules.rewrite import check_model
 
-    generator = opened(model, request.model.name if request.model else "")
+    given = request.given
+    named = request.model.name if request.model else given.model if given else ""
+    generator = opened(model, named)
     try:
         check_model(request, generator)
     except ModelMismatch as problem:
         excuse(problem, force)
-        request = request.model_copy(update={"model": None})
+        adopted = given.adopted_by(generator) if given else None
+        request = request.model_copy(update={"model": None, "given": adopted})
     return generator, request
 
 

@@ -48,11 +48,12 @@ def search(
     """Find the pictures that show a context most.
 
     EDIT is a file whose context is to be looked for, or the name of an example. The best match comes first.
+    The first search over some pictures keeps an index of them, which the next ones read.
     """
     request = load_edit(edit, settings)
     generator, request = generator_for(request, model, force)
     layer = request.layer or generator.default_layer
-    found = _found(generator, request, layer, seeds, quiet)
+    found = _found(generator, request, layer, seeds, top, quiet)
     best = [(seed, float(found.of(seed).max())) for seed in found.top(top)]
     if out:
         _draw(out, generator, found, best, width, quiet)
@@ -61,6 +62,7 @@ def search(
         "fingerprint": generator.fingerprint,
         "layer": layer,
         "level": found.outline,
+        "error": found.error,
         "matches": [{"seed": seed, "score": score} for seed, score in best],
         "files": [str(out.path)] if out else [],
     }
@@ -68,10 +70,12 @@ def search(
 
 
 def _found(
-    generator: Generator, request: EditRequest, layer: str, seeds: tuple[int, ...], quiet: bool
+    generator: Generator, request: EditRequest, layer: str, seeds: tuple[int, ...], top: int, quiet: bool
 ) -> Matches:
-    from rewrite_core import layer_statistics, matches
+    from rewrite_core import layer_statistics
+    from rewrite_core.directions import matches
     from rewrite_core.rules.rewrite import direction_of
+    from rewrite_core.statistics import default_store
 
     request.painted("key")
     spec = request.latents.spec(seeds)
@@ -79,7 +83,9 @@ def _found(
         statistics = layer_statistics(generator, layer, progress=advance)
     query = direction_of(generator, request, statistics).vectors[0]
     with progress("Searching", quiet) as advance:
-        return matches(generator, layer, query, spec, advance)
+        return matches.search(
+            generator, layer, query, spec, store=default_store(), ranks=top, progress=advance
+        )
 
 
 def _draw(

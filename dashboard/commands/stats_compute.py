@@ -131,7 +131,7 @@ def _offered() -> dict[str, Statistic]:
             empty = make()
         except TypeError:  # it has no meaning without what it is to be given
             continue
-        if empty.needs() == Needs():
+        if empty.needs() == Needs() and not empty.few:
             found[kind] = empty
     return found
 

@@ -11,7 +11,7 @@ the model that this saves, so with them and rules no command makes the same.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dashboard.dissection.probe import INSERT, MEAN
@@ -23,6 +23,7 @@ from dashboard.dissection.state import (
     spec_of,
     subject_of,
 )
+from dashboard.lines import command_line, latent_options, model_of
 from dashboard.ranges import format_ranges
 from dashboard.saving import rule_files
 from dashboard.session import Session
@@ -35,7 +36,7 @@ from rewrite_core.pictures import encode_png
 if TYPE_CHECKING:
     from dashboard.dissection.units_choice import Asked
 
-__all__ = ["ablate_command", "command", "compare_command", "rank_command"]
+__all__ = ["ablate_command", "command", "compare_command", "concepts_option", "rank_command"]
 
 OWN = ("concepts.json", "concepts.safetensors")
 """What the file of concepts made on the page is called in a command: painted ones, and those that see pixels alone."""
@@ -52,7 +53,7 @@ def command(visitor: Session) -> Line:
         PalimpsestError: the concepts cannot be had.
     """
     ruled = subject_of(visitor).fingerprint != visitor.generator.fingerprint
-    concepts = _own(visitor) or concepts_text(visitor)
+    concepts = concepts_option(visitor)
     return _on_model(visitor, ruled, lambda model: _dissect(visitor, model, concepts, "dissection"))
 
 
@@ -95,7 +96,7 @@ def ablate_command(visitor: Session, asked: Asked, seeds: Sequence[int], measure
         "--strength": "" if made.strength == 1 else f"{made.strength:g}",
         "--region": REGION if made.region else "",
         "--concepts": concepts,
-        **_latents(visitor.spec(tuple(seeds))),
+        **latent_options(visitor.spec(tuple(seeds))),
         "--samples": format_ranges(measured),
     }
     files = {}
@@ -104,7 +105,7 @@ def ablate_command(visitor: Session, asked: Asked, seeds: Sequence[int], measure
     line = _on_model(
         visitor,
         bool(visitor.rules.active),
-        lambda model: _line("ablate", model, options, "ablated"),
+        lambda model: command_line("ablate", options, "ablated", model),
     )
     return Line(line.text, {**line.files, **files})
 
@@ -124,13 +125,13 @@ def rank_command(
         "--units": ",".join(map(str, candidates)),
         "--count": str(count),
         "--concepts": concepts,
-        **{name: value for name, value in _latents(spec).items() if name != "--seeds"},
+        **{name: value for name, value in latent_options(spec).items() if name != "--seeds"},
         "--samples": format_ranges(spec.seeds),
     }
     return _on_model(
         visitor,
         bool(visitor.rules.active),
-        lambda model: _line("ablate", model, options, "ranked"),
+        lambda model: command_line("ablate", options, "ranked", model),
     )
 
 
@@ -141,7 +142,7 @@ def _on_model(visitor: Session, ruled: bool, line: Callable[[str], str]) -> Line
     """The line for the open model, with the rules that are on if it is `ruled`."""
     rules = visitor.rules.active if ruled else ()
     names = rule_files(rules)
-    model = " ".join([_model(visitor), *(f"--rule {name}" for name in names)])
+    model = " ".join([shlex.quote(model_of(visitor)), *(f"--rule {name}" for name in names)])
     return Line(line(model), {name: rule.to_bytes() for name, rule in zip(names, rules, strict=True)})
 
 
@@ -150,31 +151,16 @@ def _dissect(visitor: Session, model: str, concepts: str, out: str, spec: Latent
     options = {
         "--layers": "" if layers == tuple(visitor.generator.layers) else ",".join(layers),
         "--concepts": concepts,
-        **_latents(spec or spec_of(visitor)),
+        **latent_options(spec or spec_of(visitor)),
         "--quantile": "" if settings.quantile == CUSTOMARY.quantile else f"{settings.quantile:g}",
         "--level": "" if settings.level == CUSTOMARY.level else f"{settings.level:g}",
     }
-    return _line("dissect", model, options, out)
+    return command_line("dissect", options, out, model)
 
 
-def _latents(spec: LatentSpec) -> dict[str, str]:
-    """The samples, and how they are drawn."""
-    return {
-        "--seeds": format_ranges(spec.seeds),
-        "--truncation": "" if spec.truncation == 1 else f"{spec.truncation:g}",
-        "--cutoff": "" if spec.cutoff is None else str(spec.cutoff),
-        "--class": "" if spec.label is None else str(spec.label),
-        "--scheme": "" if spec.scheme == "seed" else spec.scheme,
-    }
-
-
-def _line(name: str, model: str, options: Mapping[str, str], out: str) -> str:
-    given = [f"{option} {shlex.quote(value)}" for option, value in options.items() if value]
-    return f"palimpsest {name} {model} {' '.join(given)} --out {out}"
-
-
-def _model(visitor: Session) -> str:
-    return shlex.quote(visitor.embedded_name or visitor.origin or "MODEL")
+def concepts_option(visitor: Session) -> str:
+    """The value of ``--concepts``: what the visitor's concepts are opened by, or the file of those made on the page."""
+    return _own(visitor) or concepts_text(visitor)
 
 
 def _own(visitor: Session, judging: bool = False) -> str:

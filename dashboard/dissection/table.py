@@ -16,11 +16,12 @@ from dashboard.session import Session
 from dashboard.words import counted
 from dissect.units import Dissection
 
-__all__ = ["ALL", "chosen_unit", "hear", "listed", "look_at", "table"]
+__all__ = ["ALL", "COLOUR", "chosen_unit", "columns", "dotted", "hear", "listed", "look_at", "swatch", "table"]
 
 ALL = "all concepts"
-_COLOUR = "colour"
-_SHOWN = (_COLOUR, "unit", "concept", "held_out_iou", "baseline", "iou", "density", "threshold", "detector")
+COLOUR = "colour"
+"""The column of a concept's colour, beside those of `Dissection.units`."""
+_SHOWN = (COLOUR, "unit", "concept", "held_out_iou", "baseline", "iou", "density", "threshold", "detector")
 
 
 def listed(visitor: Session, found: Dissection) -> pd.DataFrame:
@@ -64,7 +65,7 @@ def table(visitor: Session, found: Dissection, rows: pd.DataFrame, unit: tuple[s
     if rows.empty:
         st.caption("No unit is like that. Clear a filter, or lower the IoU level.")
         return
-    shown = rows.assign(**{_COLOUR: [_swatch(name) for name in rows["concept"]]})
+    shown = rows.assign(**{COLOUR: [swatch(name) for name in rows["concept"]]})
     columns = ["layer", *_SHOWN] if visitor.dissecting.all_layers else list(_SHOWN)
     st.dataframe(
         shown,
@@ -72,7 +73,7 @@ def table(visitor: Session, found: Dissection, rows: pd.DataFrame, unit: tuple[s
         hide_index=True,
         height=min(38 + 35 * len(rows), 430),
         column_order=columns,
-        column_config=_columns(found),
+        column_config=columns(found),
         selection_mode="single-row",
         selection_default={"selection": {"rows": _places(rows, unit)}},
         on_select="rerun",
@@ -152,23 +153,27 @@ def _places(rows: pd.DataFrame, unit: tuple[str, int]) -> list[int]:
     return rows.index[(rows["layer"] == unit[0]) & (rows["unit"] == unit[1])].tolist()
 
 
-def _swatch(concept: str) -> str:
+def swatch(concept: str) -> str:
     """A small picture of a concept's colour, as a data URL; empty without a concept."""
-    if not concept:
-        return ""
-    circle = f"<circle cx='8' cy='8' r='3.6' fill='{hex_of(concept)}' stroke='#8a8f9c' stroke-width='.7'/>"
+    return dotted(hex_of(concept)) if concept else ""
+
+
+def dotted(colour: str) -> str:
+    """A small picture of a colour (``#rrggbb``), as a data URL."""
+    circle = f"<circle cx='8' cy='8' r='3.6' fill='{colour}' stroke='#8a8f9c' stroke-width='.7'/>"
     return "data:image/svg+xml;utf8," + quote(
         f"<svg xmlns='http://www.w3.org/2000/svg' width='16' height='16'>{circle}</svg>"
     )
 
 
-def _columns(found: Dissection) -> Mapping[str, Any]:
+def columns(found: Dissection) -> Mapping[str, Any]:
+    """How the columns of `Dissection.units` are shown, and what they mean."""
     samples, quantile = found.spec.seeds, found.settings.quantile
     column = st.column_config
     half = f"{len(samples):,} samples: threshold chosen on the first half, IoU on the second."
     return {
         "layer": column.TextColumn(width=46),
-        _COLOUR: column.ImageColumn("", width=24, help="The concept's colour, the same everywhere."),
+        COLOUR: column.ImageColumn("", width=24, help="The concept's colour, the same everywhere."),
         "unit": column.NumberColumn(width=40, help="Number of the channel, from 0."),
         "concept": column.TextColumn(
             width=92, help="Of the best IoU on the first half, among concepts that it detects there."

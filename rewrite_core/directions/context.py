@@ -5,15 +5,16 @@ mask, weighted by its area `w_p`, is whitened by `Z = C^(-1/2)`; the leading rig
 rows `w_p · Z k_p` span the context; the rows of `V Z`, made orthonormal, are the directions `D`. One
 direction is `C⁻¹ k*` up to scale, with `k*` the leading singular combination of the keys (not their mean).
 
-Four methods, one plain function each, in `METHODS`: from the evidence and a rank to `D` [R, C] and the
+Five methods, one simple function each, in `METHODS`: from the evidence and a rank to `D` [R, C] and the
 strengths [K] that tell how many directions are worth having.
 
     zca         as above: the default
     svd         leading singular vectors of the rows `w_p · C⁻¹ k_p`
     mean        their mean, normalised: one direction
     gandissect  single units, by how high in their own distribution they are under the mask
+    plain       the mean key itself, not whitened: one direction, to show what whitening is for
 
-All measure by a steered second moment, of which `C` is the first term:
+All but the last measure by a steered second moment, of which `C` is the first term:
 
     C' = C + ridge · (tr C / n) · I + contrast · C_rest + protect · C_protected
 
@@ -58,7 +59,7 @@ _RESOLUTION = 1e-10  # singular values below this share of the first are roundin
 class ContextSettings(Settings):
     """How a context becomes directions."""
 
-    method: Literal["zca", "svd", "mean", "gandissect"] = "zca"
+    method: Literal["zca", "svd", "mean", "gandissect", "plain"] = "zca"
     ridge: float = Field(default=0.1, ge=0)
     """In mean eigenvalues of C: evens out what the samples hardly know; 0 is the paper's own mode."""
     contrast: float = Field(default=0.0, ge=0)
@@ -79,12 +80,15 @@ def context_direction(
     protected: Tensor | None = None,
     unit_sample: Tensor | None = None,
     provenance: Mapping[str, Any] | None = None,
+    model: str = "",
+    fingerprint: str = "",
 ) -> Direction:
     """The directions of the context that `observations` show, in the metric of `second_moment` [C, C].
 
     `rest` [C, C] is the second moment of the context pictures outside the masks, which `contrast` needs;
     `protected` [C, C] that of the regions which must not change; `unit_sample` [S, C] holds keys from
-    anywhere in many pictures, which `gandissect` needs. `provenance` (seeds, masks) is kept with the result.
+    anywhere in many pictures, which `gandissect` needs. `provenance` (seeds, masks) is kept with the result, as are
+    the generator's name `model` and its `fingerprint`; its `key` is the mean key under the masks, weighted by area.
 
     Raises:
         MaskError: the context covers no position of the layer, or the keys there are zero.
@@ -98,7 +102,17 @@ def context_direction(
         "observations": len(observations.weights),
         "effective_rank": whitening.effective_rank,
     }
-    return Direction(vectors, layer, settings.method, strengths, name, origin)
+    return Direction(
+        vectors=vectors,
+        layer=layer,
+        method=settings.method,
+        singular_values=strengths,
+        name=name,
+        provenance=origin,
+        model=model,
+        fingerprint=fingerprint,
+        key=weighted_mean(observations, observations.keys),  # [C]
+    )
 
 
 def steered(
@@ -180,7 +194,21 @@ def gandissect(evidence: Evidence, rank: int) -> tuple[Tensor, Tensor]:
     return torch.eye(len(units), dtype=strengths.dtype)[units[:rank]], strengths  # [R, C], [C]
 
 
-METHODS: Mapping[str, Method] = {"zca": zca, "svd": svd, "mean": mean, "gandissect": gandissect}
+def plain(evidence: Evidence, rank: int) -> tuple[Tensor, Tensor]:
+    """The mean key, normalised, as if every direction of key space were equally common: a strength of 1."""
+    key = weighted_mean(evidence.observations, evidence.observations.keys)  # [C]
+    length = torch.linalg.vector_norm(key)
+    _check_rank(rank, int(length > 0))
+    return key[None] / length, key.new_ones(1)
+
+
+METHODS: Mapping[str, Method] = {
+    "zca": zca,
+    "svd": svd,
+    "mean": mean,
+    "gandissect": gandissect,
+    "plain": plain,
+}
 
 
 def oriented(vectors: Tensor, towards: Tensor) -> Tensor:

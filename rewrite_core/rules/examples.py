@@ -1,4 +1,4 @@
-"""The example edits that ship with the embedded generators."""
+"""The example edits and example contexts that ship with the embedded generators."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from rewrite_core.errors import RequestError
 from rewrite_core.generators import embedded_folder, embedded_names
 from rewrite_core.rules.request import EditRequest
 
-__all__ = ["all_examples", "example_edit", "example_edits"]
+__all__ = ["all_examples", "example_contexts", "example_edit", "example_edits"]
 
 
 def example_edits(model: str) -> dict[str, Path]:
     """Name → file of every example that ships for the embedded generator `model`; none for another generator."""
-    if model not in embedded_names():
-        return {}
-    return {path.stem: path for path in sorted((embedded_folder(model) / "edits").glob("*.json"))}
+    return _shipped(model, "edits")
+
+
+def example_contexts(model: str) -> dict[str, Path]:
+    """Name → file of every painted context that ships for the embedded generator `model`; none for another generator.
+
+    Each is an `EditRequest` with a context and nothing to copy: what a direction is made from.
+    """
+    return _shipped(model, "contexts")
 
 
 def all_examples() -> dict[str, Path]:
@@ -35,3 +41,10 @@ def example_edit(name: str) -> EditRequest:
             found=f"no example '{name}'", expected=f"one of {', '.join(found)}", remedy="Choose one of these."
         )
     return EditRequest.load(found[name])
+
+
+def _shipped(model: str, folder: str) -> dict[str, Path]:
+    """Name → file of the requests in one folder of an embedded generator."""
+    if model not in embedded_names():
+        return {}
+    return {path.stem: path for path in sorted((embedded_folder(model) / folder).glob("*.json"))}

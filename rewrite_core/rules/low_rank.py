@@ -11,14 +11,36 @@ import math
 import torch
 from torch import Tensor
 
+from rewrite_core.errors import RequestError
 from rewrite_core.generators import MICRO_BATCH, Generator
 
-__all__ = ["basis_responses", "change", "response_moment"]
+__all__ = ["basis_responses", "change", "orthonormalised", "response_moment"]
+
+INDEPENDENT = 1e-6
+"""Singular values below this share of the greatest are rounding of float32."""
 
 
 def change(delta: Tensor, directions: Tensor) -> Tensor:
     """ΛD: delta [O, R, kh, kw] and directions [R, C] → the change of the weight [O, C, kh, kw]."""
     return torch.einsum("oryx,rc->ocyx", delta, directions)
+
+
+def orthonormalised(directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [R, C] made orthonormal one after the other, each turned the way it was, and their singular values [R].
+
+    Raises:
+        RequestError: they are not independent.
+    """
+    stored = directions.detach().to("cpu", torch.float64)
+    strengths = torch.linalg.svdvals(stored)  # [min(R, C)]
+    if len(strengths) < len(stored) or not (strengths > INDEPENDENT * strengths[:1]).all():
+        raise RequestError(
+            found=f"a rule whose {len(stored)} directions depend on each other",
+            expected="independent directions",
+            remedy="Solve the edit again with a lower rank.",
+        )
+    basis, triangle = torch.linalg.qr(stored.T)  # [C, R], [R, R]
+    return (basis * triangle.diagonal().sign()).T.contiguous(), strengths
 
 
 def basis_responses(generator: Generator, layer: str, keys: Tensor, directions: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from rewrite_core.generators import Generator, Latents
 from rewrite_core.generators.own import OwnPicture, PictureId
+from rewrite_core.memory import Observations, observe, second_moment_of
 from rewrite_core.rules.request import EditRequest, Painted
 
-__all__ = ["latents_of", "painted_keys"]
+__all__ = ["latents_of", "observations_of", "painted_keys", "protected_moment"]
 
 
 def latents_of(generator: Generator, request: EditRequest, image: PictureId) -> Latents:
@@ -19,6 +20,17 @@ def latents_of(generator: Generator, request: EditRequest, image: PictureId) -> 
     if isinstance(image, OwnPicture):
         return image.latents(generator)
     return generator.latents(request.latents.spec([image]))
+
+
+def observations_of(generator: Generator, layer: str, request: EditRequest) -> Observations:
+    """What the request's context shows at `layer`: the keys [M, C] under its masks, each weighted by its area.
+
+    Raises:
+        RequestError: the request has no context.
+        LayerError: the generator has no such layer.
+    """
+    request.painted("key")
+    return observe(*painted_keys(generator, layer, request, request.key))
 
 
 def painted_keys(
@@ -38,6 +50,13 @@ def painted_keys(
         for image in images
     ]
     return _keys(generator, layer, request, images), torch.stack(areas)
+
+
+def protected_moment(generator: Generator, layer: str, request: EditRequest) -> Tensor | None:
+    """Second moment [C, C] of the keys that the request protects; None where nothing is, or its weight is 0."""
+    if not (request.protect and request.direction.protect):
+        return None
+    return second_moment_of(observe(*painted_keys(generator, layer, request, request.protect)))
 
 
 def _keys(generator: Generator, layer: str, request: EditRequest, images: Sequence[PictureId]) -> Tensor:

@@ -21,51 +21,43 @@ and where the context is missing it is the pasted region, as it was there.
 
 A region may be painted on a picture of one's own (`rewrite_core/generators/own.py`), which no number names. The file
 holds its latents under ``pictures``, and -1, -2, … number these in their order: numbers, as that interface expects.
+
+Instead of a context, directions may be `given`: found elsewhere, of any origin. The file holds theirs under ``given``,
+in base64. A paste then needs no context; an erasure does, for the units that it silences.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import InstanceOf
 
-from rewrite_core.errors import LayerError, MaskError, RequestError
+from rewrite_core.directions import Direction
+from rewrite_core.directions.direction_file import LARGEST_FILE
+from rewrite_core.errors import FileError, LayerError, RequestError
 from rewrite_core.files import read_json, write_bytes
 from rewrite_core.generators.latents import LAST_ROW, LAST_SEED
-from rewrite_core.generators.own import OwnPicture, PictureId
-from rewrite_core.pictures import MASK_PIXELS, Mask
+from rewrite_core.generators.own import OwnPicture
+from rewrite_core.rules.regions import TOTAL_PIXELS, Painted, Regions, pairs, require_area, short, wrong
 from rewrite_core.rules.settings import EditSettings, LatentSettings
 
-__all__ = ["EditRequest", "Painted"]
+__all__ = ["TOTAL_PIXELS", "EditRequest", "Painted"]
 
 VERSION = 1
-TOTAL_PIXELS = 16 * MASK_PIXELS  # of all the masks in one file: small PNGs can decode to a lot
 MOST_OWN = 1024  # pictures of one's own in one file
 
 _OURS = "palimpsest"
+_NO_SETTINGS = ("version", "protect", "pictures", "given")
 _PUBLISHED = ("object", "paste", "key", "query")
 _MEANING = {"object": "a region to copy", "paste": "a region to paste into", "key": "a context"}
 _NEEDS: dict[str, tuple[Literal["object", "paste", "key"], ...]] = {
     "paste": ("object", "paste", "key"),
     "erase": ("key",),
 }
-
-
-@dataclass(frozen=True)
-class Painted:
-    """A region painted on a picture: one that its number names, or one of one's own."""
-
-    image: PictureId
-    mask: Mask
-
-    def to_json(self, own: Sequence[OwnPicture] = ()) -> list[int | str]:
-        """The pair that stands for it in a file, whose pictures of one's own are `own`."""
-        number = -1 - own.index(self.image) if isinstance(self.image, OwnPicture) else int(self.image)
-        return [number, self.mask.to_data_url()]
 
 
 class EditRequest(EditSettings):
@@ -76,6 +68,8 @@ class EditRequest(EditSettings):
     key: tuple[InstanceOf[Painted], ...] = ()
     query: InstanceOf[Painted] | None = None
     protect: tuple[InstanceOf[Painted], ...] = ()
+    given: InstanceOf[Direction] | None = None
+    """Directions that take the context's place, the first `rank` of them."""
 
     @classmethod
     def from_json(cls, source: str | bytes | Mapping[str, Any], what: str = "the edit") -> EditRequest:
@@ -87,12 +81,12 @@ class EditRequest(EditSettings):
         """
         data = read_json(source, what=what) if isinstance(source, str | bytes) else source
         if not isinstance(data, Mapping):
-            raise _wrong(what, data, "an object with object, paste and key")
+            raise wrong(what, data, "an object with object, paste and key")
         _check_keys(data, what)
         ours = data.get(_OURS)
         settings = _settings(ours, f"{what}: {_OURS}")
         last = LAST_ROW if settings.latents.scheme == "rows" else LAST_SEED
-        regions = _Regions(what, last, _own(ours or {}, f"{what}: {_OURS}.pictures"))
+        regions = Regions(what, last, _own(ours or {}, f"{what}: {_OURS}.pictures"))
         paste, key = regions.one(data.get("paste"), "paste"), regions.many(data.get("key"), "key")
         if ours is None and data.get("key") is None:
             key = (paste,) if paste else ()
@@ -103,17 +97,20 @@ class EditRequest(EditSettings):
             key=key,
             query=regions.one(data.get("query"), "query"),
             protect=regions.many(ours.get("protect"), f"{_OURS}.protect") if ours else (),
+            given=_given(ours.get("given"), f"{what}: {_OURS}.given") if ours else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The request as decoded JSON, which `from_json` reads back exactly."""
         own = self.own
-        published = {name: _pairs(getattr(self, name), own) for name in _PUBLISHED}
+        published = {name: pairs(getattr(self, name), own) for name in _PUBLISHED}
         settings = self.model_dump(mode="json", include=set(EditSettings.model_fields))
-        ours = {"version": VERSION, **settings, "protect": _pairs(self.protect, own)}
+        ours = {"version": VERSION, **settings, "protect": pairs(self.protect, own)}
         if own:
             ours["pictures"] = [picture.model_dump(mode="json") for picture in own]
-        return {**{name: pairs for name, pairs in published.items() if pairs}, _OURS: ours}
+        if self.given:
+            ours["given"] = base64.b64encode(self.given.to_bytes()).decode("ascii")
+        return {**{name: regions for name, regions in published.items() if regions}, _OURS: ours}
 
     def to_json(self) -> str:
         """The request as text, which `from_json` reads back exactly."""
@@ -149,13 +146,16 @@ class EditRequest(EditSettings):
         return region
 
     def require_complete(self) -> None:
-        """Check that all that the operation needs is painted (an erasure can do with a context alone).
+        """Check that all that the operation needs is painted: for an erasure, a context alone.
+
+        Given directions stand in for the context of a paste.
 
         Raises:
             RequestError: a region is missing; a MaskError where its mask is empty.
         """
         for name in _NEEDS[self.operation]:
-            self.painted(name)
+            if not (name == "key" and self.given and self.operation == "paste"):
+                self.painted(name)
         self.require_areas()
 
     def require_areas(self) -> None:
@@ -165,14 +165,14 @@ class EditRequest(EditSettings):
             MaskError: naming the first that is.
         """
         for field in ("object", "paste", "key", "protect"):
-            _require_area(getattr(self, field), field)
+            require_area(getattr(self, field), field)
 
     def check(self, layers: Collection[str]) -> None:
         """Check that the edit can be made on a generator with these `layers`.
 
         Raises:
-            RequestError: see `require_complete`.
-            LayerError: the layer is missing or is not one of them.
+            RequestError: see `require_complete`; or the given directions are fewer than the rank.
+            LayerError: the layer is missing, is not one of them, or is not that of the given directions.
         """
         self.require_complete()
         if self.layer not in layers:
@@ -181,53 +181,33 @@ class EditRequest(EditSettings):
                 expected=f"one of {', '.join(layers)}",
                 remedy="Choose one of these layers, or open the generator that the edit was made for.",
             )
+        self.given_at(str(self.layer))
 
+    def given_at(self, layer: str) -> Direction | None:
+        """The given directions for `layer`, as many as the rank says; None where none are given.
 
-class _Regions:
-    """Reads the painted regions of one file, which share what numbers mean and a limit of pixels."""
-
-    def __init__(self, what: str, last: int, own: Sequence[OwnPicture]) -> None:
-        self.what, self.last, self.own = what, last, own
-        self.pixels_left = TOTAL_PIXELS
-
-    def one(self, entry: Any, field: str) -> Painted | None:
-        """A region, or None where the file has none."""
-        return None if entry is None else self._read(entry, f"{self.what}: {field}")
-
-    def many(self, entries: Any, field: str) -> tuple[Painted, ...]:
-        """A list of regions; a missing one is empty."""
-        if not isinstance(entries, list | None):
-            raise _wrong(f"{self.what}: {field}", entries, "a list of [picture number, PNG data URL]")
-        return tuple(self._read(entry, f"{self.what}: {field}.{i}") for i, entry in enumerate(entries or ()))
-
-    def _read(self, entry: Any, where: str) -> Painted:
-        match entry:
-            case [image, str(url)]:
-                painted = Painted(self._image(image, where), _mask(url, where))
-            case _:
-                raise _wrong(where, entry, "[picture number, PNG data URL]")
-        self.pixels_left -= painted.mask.pixels.size
-        if self.pixels_left < 0:
-            raise MaskError(
-                found=f"{where}: more than {TOTAL_PIXELS:,} pixels in all masks up to here",
-                expected="fewer",
-                remedy="Use smaller masks.",
+        Raises:
+            LayerError: they are of another layer.
+            RequestError: they are fewer than the rank.
+        """
+        if self.given is None:
+            return None
+        if self.given.layer != layer:
+            raise LayerError(
+                found=f"layer {short(layer)} in the edit, and directions of {short(self.given.layer)} given to it",
+                expected="one layer",
+                remedy="Choose the layer of the directions, or give others.",
             )
-        return painted
-
-    def _image(self, image: Any, where: str) -> PictureId:
-        if type(image) is not int or not -len(self.own) <= image <= self.last:
-            raise _wrong(f"{where}.0", image, f"a picture number from {-len(self.own)} to {self.last}")
-        return image if image >= 0 else self.own[-1 - image]
+        return self.given.head(self.rank)
 
 
 def _check_keys(data: Any, what: str) -> None:
     if not isinstance(data, dict):
-        raise _wrong(what, data, "an object with the keys " + ", ".join(_PUBLISHED))
+        raise wrong(what, data, "an object with the keys " + ", ".join(_PUBLISHED))
     for name in data:
         if name not in (*_PUBLISHED, _OURS):
             raise RequestError(
-                found=f"{what}: the key {_short(name)}",
+                found=f"{what}: the key {short(name)}",
                 expected=f"only {', '.join((*_PUBLISHED, _OURS))}",
                 remedy="Check that it is an edit, and remove that key.",
             )
@@ -244,17 +224,17 @@ def _settings(ours: Any, where: str) -> EditSettings:
     if ours is None:
         return EditSettings(latents=LatentSettings(scheme="rows"))
     if not isinstance(ours, dict):
-        raise _wrong(where, ours, "an object")
+        raise wrong(where, ours, "an object")
     version = ours.get("version")
     if type(version) is not int or version < 1:
-        raise _wrong(f"{where}.version", version, f"a version number from 1 to {VERSION}")
+        raise wrong(f"{where}.version", version, f"a version number from 1 to {VERSION}")
     if version > VERSION:
         raise RequestError(
-            found=f"{where}: version {_short(version)} of the format",
+            found=f"{where}: version {short(version)} of the format",
             expected=f"version {VERSION} or older",
             remedy="Update Palimpsest to open it.",
         )
-    settings = {name: value for name, value in ours.items() if name not in ("version", "protect", "pictures")}
+    settings = {name: value for name, value in ours.items() if name not in _NO_SETTINGS}
     return EditSettings.parse(settings, where)
 
 
@@ -262,41 +242,20 @@ def _own(ours: Mapping[str, Any], where: str) -> list[OwnPicture]:
     """The pictures of one's own that a file holds; a file without any leaves the list out."""
     entries = ours.get("pictures")
     if not isinstance(entries, list | None) or len(entries or ()) > MOST_OWN:
-        raise _wrong(where, entries, f"a list of at most {MOST_OWN} pictures")
+        raise wrong(where, entries, f"a list of at most {MOST_OWN} pictures")
     return [OwnPicture.parse(entry, f"{where}.{index}") for index, entry in enumerate(entries or ())]
 
 
-def _mask(url: str, where: str) -> Mask:
+def _given(text: Any, where: str) -> Direction | None:
+    """The directions in base64, as `Direction.to_bytes` writes them; None where there are none."""
+    if text is None:
+        return None
+    expected = "a direction's file in base64"
+    if not isinstance(text, str) or len(text) > 4 * (LARGEST_FILE // 3 + 1):
+        raise wrong(where, text, expected)
     try:
-        return Mask.from_data_url(url)
-    except MaskError as problem:
-        raise MaskError(
-            found=f"{where}.1: {problem.found}", expected=problem.expected, remedy=problem.remedy
-        ) from None
-
-
-def _require_area(painted: Painted | tuple[Painted, ...] | None, name: str) -> None:
-    for region in painted if isinstance(painted, tuple) else (painted,):
-        if region is not None and region.mask.empty:
-            raise MaskError(
-                found=f"an empty mask in {name} (picture {region.image})",
-                expected="a painted region",
-                remedy="Paint on that picture again, or remove it.",
-            )
-
-
-def _pairs(painted: Painted | tuple[Painted, ...] | None, own: Sequence[OwnPicture]) -> list[Any]:
-    if isinstance(painted, tuple):
-        return [region.to_json(own) for region in painted]
-    return [] if painted is None else painted.to_json(own)
-
-
-def _wrong(where: str, found: Any, expected: str) -> RequestError:
-    return RequestError(
-        found=f"{where} is {_short(found)}", expected=expected, remedy="Correct it and try again."
-    )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+        return Direction.load(base64.b64decode(text, validate=True), where)
+    except ValueError:
+        raise wrong(where, text, expected) from None
+    except FileError as problem:
+        raise RequestError(found=problem.found, expected=problem.expected, remedy=problem.remedy) from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from rewrite_core.generators import Generator, Progress
 from rewrite_core.generators.own import key_of
 from rewrite_core.memory import observe, outside, second_moment_of
 from rewrite_core.rules.goal import Goal, copy_paste, erase
-from rewrite_core.rules.painted import painted_keys
+from rewrite_core.rules.painted import painted_keys, protected_moment
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rule import Provenance, Rule, versions
 from rewrite_core.rules.settings import ModelRef
@@ -93,11 +94,12 @@ def rewrite(
 
 
 def check_model(request: EditRequest, generator: Generator) -> None:
-    """Check that `request` was made for `generator`, if it says for which, and that its own pictures can be drawn.
+    """Check that `request` was made for `generator`, if it says for which, and what it brings along can be used on it.
 
     Raises:
-        ModelMismatch: with both fingerprints.
+        ModelMismatch: the edit, or its given directions, are for another one; with both fingerprints.
         RequestError: if a picture's latents are not such as the generator takes.
+        LayerError: if the given directions are of a layer that it has not, or has in another width.
     """
     made_for, have = request.model, generator.pristine
     if made_for and made_for.fingerprint != have.fingerprint:
@@ -108,39 +110,63 @@ def check_model(request: EditRequest, generator: Generator) -> None:
         )
     for picture in request.own:
         picture.latents(have)
+    if request.given:
+        request.given.check(have)
 
 
 def completed(request: EditRequest, generator: Generator) -> EditRequest:
-    """`request` with the generator's name, and a layer if it has none, once it is known to be complete."""
+    """`request` with the generator's name, and a layer if it has none, once it is known to be complete.
+
+    The layer is that of the given directions; without any, the generator's default one.
+    """
     model = ModelRef(name=generator.pristine.name, fingerprint=generator.pristine.fingerprint)
-    filled = request.model_copy(update={"layer": request.layer or generator.default_layer, "model": model})
+    layer = request.layer or (request.given.layer if request.given else generator.default_layer)
+    filled = request.model_copy(update={"layer": layer, "model": model})
     check_model(request, generator)
     filled.check(generator.layers)
     return filled
 
 
 def direction_of(generator: Generator, request: EditRequest, statistics: LayerStatistics) -> Direction:
-    """The directions of the request's context, steered by contrast and protected regions."""
-    layer, settings = statistics.layer, request.direction
+    """The directions given to the request; else those of its context, steered by contrast and protected regions.
+
+    Raises:
+        ModelMismatch, LayerError: those given are for another generator or layer.
+        RequestError: those given, or those of the context, are fewer than the rank; or there is no context.
+    """
+    layer = statistics.layer
+    given = request.given_at(layer)
+    if given is not None:
+        given.check(generator)
+        return given
+    request.painted("key")
     keys, areas = painted_keys(generator, layer, request, request.key)
-    rest = second_moment_of(observe(keys, outside(areas))) if settings.contrast else None
-    protected = None
-    if request.protect and settings.protect:
-        protected = second_moment_of(observe(*painted_keys(generator, layer, request, request.protect)))
     units = None
-    if settings.method == "gandissect":
+    if request.direction.method == "gandissect":
         units = statistics.sample.keys.movedim(1, -1).flatten(0, 2)  # [M·h·w, C]
     return context_direction(
         observe(keys, areas),
         statistics.second_moment,
         request.rank,
-        settings,
+        request.direction,
         layer=layer,
-        rest=rest,
-        protected=protected,
+        rest=second_moment_of(observe(keys, outside(areas))) if request.direction.contrast else None,
+        protected=protected_moment(generator, layer, request),
         unit_sample=units,
-        provenance={"context": [key_of(painted.image) for painted in request.key]},
+        provenance=_context(request, layer),
+        model=generator.pristine.name,
+        fingerprint=generator.pristine.fingerprint,
     )
+
+
+def _context(request: EditRequest, layer: str) -> dict[str, Any]:
+    """What a direction of the request's context is computed from: the request without what is copied and pasted."""
+    alone = request.model_copy(update={"object": None, "paste": None, "query": None, "layer": layer})
+    return {
+        "context": [key_of(painted.image) for painted in request.key],
+        "request": alone.to_dict(),
+        "made_with": versions(),
+    }
 
 
 def goal_of(generator: Generator, request: EditRequest, statistics: LayerStatistics) -> Goal:

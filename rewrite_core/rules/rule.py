@@ -21,6 +21,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rewrite_core.directions import Direction
 from rewrite_core.errors import FileError, LayerError, ModelMismatch, RequestError
 from rewrite_core.files import (
     read_json,
@@ -30,7 +31,7 @@ from rewrite_core.files import (
     write_safetensors,
 )
 from rewrite_core.generators import Generator
-from rewrite_core.rules.low_rank import change
+from rewrite_core.rules.low_rank import change, orthonormalised
 from rewrite_core.settings import Settings
 
 __all__ = ["Entry", "Provenance", "Rule", "RuleStack", "versions"]
@@ -93,6 +94,26 @@ class Rule:
         for tensor in (self.directions, self.delta):
             content.update(tensor.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes())
         return content.hexdigest()
+
+    def direction(self) -> Direction:
+        """What it acts on: its directions D in their order, orthonormalised (each turned the way it was).
+
+        The singular values are those of D as it is stored: all 1 where it was solved with orthonormal directions.
+
+        Raises:
+            RequestError: they are not independent.
+        """
+        vectors, strengths = orthonormalised(self.directions)
+        return Direction(
+            vectors=vectors,
+            layer=self.layer,
+            method="rule",
+            singular_values=strengths,
+            name=self.name,
+            provenance={"rule": self.digest, "request": self.provenance.request},
+            model=self.provenance.model,
+            fingerprint=self.provenance.fingerprint,
+        )
 
     def change(self) -> Tensor:
         """The change of the weight, strength · ΛD, [O, C, kh, kw]."""

@@ -9,6 +9,7 @@ from rewrite_core.statistics.gather import fetch, gather
 from rewrite_core.statistics.histogram import Histogram
 from rewrite_core.statistics.intersection import Intersection
 from rewrite_core.statistics.key import key_of
+from rewrite_core.statistics.labels import Labels
 from rewrite_core.statistics.layer import LayerStatistics, layer_statistics
 from rewrite_core.statistics.maxima import Maxima
 from rewrite_core.statistics.reservoir import Reservoir
@@ -27,6 +28,7 @@ __all__ = [
     "Histogram",
     "Intersection",
     "Labeller",
+    "Labels",
     "LayerStatistics",
     "Maxima",
     "Needs",

@@ -99,6 +99,10 @@ class Statistic(ABC):
     """Its name on the command line, in files and in keys."""
     version: ClassVar[int]
     """Raised whenever the same samples would give another state; part of the cache key."""
+    mapped: ClassVar[bool] = False
+    """Whether its state is so large that a stored file is mapped into memory, and not read into it."""
+    few: ClassVar[bool] = False
+    """Whether it is for a few maps, and has no place among what is asked of all units of a layer."""
 
     def parameters(self) -> Mapping[str, Any]:
         """What its state depends on beside the samples (JSON values; part of the cache key)."""

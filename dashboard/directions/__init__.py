@@ -1,0 +1,1 @@
+"""The page *Directions*: a module for each view and the tray, and what they share of choices and jobs."""
