@@ -16,7 +16,7 @@ from rewrite_core.generators import open_generator
 from rewrite_core.rules.elsewhere import elsewhere
 from rewrite_core.rules.examples import example_edit
 from rewrite_core.rules.published import published_solve
-from rewrite_core.rules.rewrite import completed, direction_of, goal_of, rewrite
+from rewrite_core.rules.rewrite import completed, direction_of, goals_of, rewrite
 from rewrite_core.statistics import layer_statistics
 
 __all__ = ["rows"]
@@ -41,7 +41,7 @@ def rows() -> Iterable[Row]:
     )
 
     directions = direction_of(generator, request, statistics).vectors.float()
-    goal = goal_of(generator, request, statistics)
+    (goal,) = goals_of(generator, request, statistics)
     other, threads = best_seconds(lambda: published_solve(generator, goal, directions), runs=1)
     ratio = other / ours
     yield Row(f"edit, published schedule [s, {threads} threads]", ours, other, ratio, "≥ 20 ×", ratio >= 20)

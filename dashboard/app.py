@@ -10,6 +10,7 @@ import torch
 
 from dashboard.canvas import enter_page
 from dashboard.errors import shown
+from dashboard.recovery import keep, recover
 from dashboard.running import running_line
 from dashboard.session import session
 from dashboard.sidebar import sidebar
@@ -45,9 +46,11 @@ def main() -> None:
         for file, title, icon in PAGES
     }
     page = st.navigation(list(pages.values()))
+    recover(session())
     line = sidebar(session())
     enter_page(page.title)
     page.run()
+    keep(session())
     if page.title != pages[JOBS].title:
         with line, shown():  # after the page, which may have started a job
             running_line(session(), pages[JOBS])

@@ -12,6 +12,9 @@ for life; Undo, Clear, `load_mask` and coming back to a page or a picture each s
 the newest snapshot. A sheet belongs to a role ("copy", "paste", "context") and an image ("seed 12"). The app calls
 `enter_page` in every run: Streamlit itself does not say that a page was left for one that stopped early.
 
+The eraser paints white over what is there, and what it covers counts as unpainted: the strokes stay in sight while one
+erases, so that none is lost to a new mount, and are gone with the next tool. It knows the paint's usual colour alone.
+
 Strokes reach Python 0.2 s after the mouse is released. The line `mask 214 px` beside the canvas is how a visitor,
 and a browser test, sees that they have.
 """
@@ -44,21 +47,29 @@ __all__ = [
     "paint",
 ]
 
-Tool = Literal["brush", "rectangle", "polygon"]
+Tool = Literal["brush", "rectangle", "polygon", "erase"]
 
 _SIDE = 416  # the longer side of a picture on the page; two such canvases fit side by side at 1440 px
 _LARGEST = 440
 _SMALL = 128  # pictures up to this side are enlarged by a whole factor, so that every pixel stays a square
 _RGB, _ALPHA = (255, 45, 120), 140  # shows on skin, grass and sky, and the picture shows through
+_RUBBER, _RUBBER_ALPHA = (255, 255, 255), 153
+_RUBBED = 137  # green of paint (45) that white covers half; 198 where it covers all
 _WIDEST = 4096  # a mask comes from the browser or a file: larger ones are not decoded
 _STEPS = 16  # snapshots kept for Undo
 _SHEETS = 24  # painted pictures remembered per visitor
 
-_MODES: dict[Tool, str] = {"brush": "freedraw", "rectangle": "rect", "polygon": "polygon"}
+_MODES: dict[Tool, str] = {
+    "brush": "freedraw",
+    "rectangle": "rect",
+    "polygon": "polygon",
+    "erase": "freedraw",
+}
 _HINTS: dict[Tool, str] = {
     "brush": "drag over the picture",
     "rectangle": "drag a box",
     "polygon": "close on the first corner",
+    "erase": "drag over what is painted",
 }
 
 
@@ -117,8 +128,14 @@ def paint(
         return replace(painted, pressed=_pressed(painted, role, buttons) if buttons else None)
 
 
-def load_mask(role: str, image: str, mask: NDArray[Any]) -> None:
-    """Replace what is painted by `mask` `[h, w]` of any size, painted where it is above half of its range."""
+def load_mask(role: str, image: str, mask: NDArray[Any], *, again: bool = False) -> None:
+    """Replace what is painted by `mask` `[h, w]` of any size, painted where it is above half of its range.
+
+    Undo takes it back; with `again` it takes the place of what was loaded last, and Undo takes back both at once.
+    """
+    if again:
+        sheet = _sheets().get((role, image), _BLANK)
+        _store((role, image), replace(sheet, history=sheet.history[:-1] or sheet.history))
     _restart((role, image), _Snapshot(None, _tinted(_as_bool(mask))))
 
 
@@ -154,10 +171,14 @@ _Name = tuple[str, str]  # role, image
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """A drawing: the component's JSON, or None where there is but a mask; its pixels as a PNG data URL."""
+    """A drawing: the component's JSON, or None where there is but a mask; its pixels as a PNG data URL.
+
+    `rubbed` says that the eraser's strokes may be among them.
+    """
 
     drawing: dict[str, Any] | None
     pixels: str | None
+    rubbed: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,6 +193,11 @@ class _Sheet:
     @property
     def newest(self) -> _Snapshot:
         return self.history[-1]
+
+    @property
+    def rubbed(self) -> bool:
+        """Whether the present mount may hold strokes of the eraser."""
+        return self.newest.rubbed and self.newest != self.start
 
     def pushed(self, snapshot: _Snapshot) -> _Sheet:
         return replace(self, history=(*self.history, snapshot)[-_STEPS:])
@@ -207,11 +233,12 @@ def _undo(name: _Name) -> None:
     _store(name, replace(sheet, history=sheet.history[:-1] or sheet.history).remounted())
 
 
-def _opened(name: _Name) -> _Sheet:
-    """The sheet to show: mounted anew if the component has been away (another page, another picture)."""
+def _opened(name: _Name, tool: Tool) -> _Sheet:
+    """The sheet to show: mounted anew if the component has been away (another page, another picture), or erased."""
     sheet, visit = _sheets().get(name, _BLANK), _visit()
     away = sheet.visit != visit or canvas_key(*name, sheet.mount) not in st.session_state
-    if away and sheet.newest != sheet.start:
+    done_erasing = sheet.newest.rubbed and tool != "erase"
+    if (away or done_erasing) and sheet.newest != sheet.start:
         sheet = sheet.remounted()
     return _store(name, replace(sheet, visit=visit))
 
@@ -220,13 +247,25 @@ def _visit() -> int:
     return int(st.session_state.get("painting visit", 0))
 
 
-def _collect(name: _Name) -> _Sheet:
-    """Copy what the component has sent into the visitor's sheet."""
+def _collect(name: _Name, tool: Tool) -> _Sheet:
+    """Copy what the component has sent, drawn with `tool`, into the visitor's sheet."""
     sheet = _sheets()[name]
     sent = (st.session_state.get(canvas_key(*name, sheet.mount)) or {}).get("drawing") or {}
-    if sent.get("data") and sent["data"] != sheet.newest.pixels:
-        sheet = _store(name, sheet.pushed(_Snapshot(sent["raw"], sent["data"])))
-    return sheet
+    if not sent.get("data") or sent["data"] == sheet.newest.pixels:
+        return sheet
+    fresh = _Snapshot(sent["raw"], sent["data"], rubbed=tool == "erase" or sheet.rubbed)
+    if _echoed(sheet, fresh):
+        fresh = replace(fresh, rubbed=False)
+        return _store(name, replace(sheet, history=(*sheet.history[:-1], fresh)))
+    return _store(name, sheet.pushed(fresh))
+
+
+def _echoed(sheet: _Sheet, fresh: _Snapshot) -> bool:
+    """Whether the component but repeats the mask that it was mounted with, as a picture of its own making."""
+    if sheet.newest != sheet.start or fresh.pixels is None:
+        return False
+    size = _pixels(fresh.pixels).shape[:2]
+    return np.array_equal(_mask(fresh, size), _mask(sheet.start, size))
 
 
 # drawing it
@@ -237,8 +276,8 @@ def _draw(
 ) -> _Sheet:
     from streamlit_drawable_canvas import st_canvas  # only a running app can import it
 
-    sheet, frame = _opened(name), f"picture-{name[0]}"
-    ink = f"rgba({colour[0]}, {colour[1]}, {colour[2]}, {_ALPHA / 255:.3f})"
+    sheet, frame = _opened(name, tool), f"picture-{name[0]}"
+    ink = _ink(_RUBBER, _RUBBER_ALPHA) if tool == "erase" else _ink(colour, _ALPHA)
     # The component's own toolbar hangs above it and is cut off: its bin restores instead of clearing, and what
     # it undoes in polygon mode is not sent.
     st.html(f"<style>.st-key-{frame} {{ overflow: clip; }}</style>")
@@ -248,15 +287,19 @@ def _draw(
             height=size[0],
             width=size[1],
             drawing_mode=_MODES[tool],
-            stroke_width={"brush": brush, "rectangle": 0, "polygon": 1}[tool],
+            stroke_width={"rectangle": 0, "polygon": 1}.get(tool, brush),
             stroke_color=ink,
             fill_color=ink,
             initial_drawing=_drawing(sheet.start, size),
             return_image_data=True,
             key=canvas_key(*name, sheet.mount),
-            on_change=partial(_collect, name),
+            on_change=partial(_collect, name, tool),
         )
-    return _collect(name)
+    return _collect(name, tool)
+
+
+def _ink(colour: Colour, alpha: int) -> str:
+    return f"rgba({colour[0]}, {colour[1]}, {colour[2]}, {alpha / 255:.3f})"
 
 
 def _tools(painted: PaintedMask, sheet: _Sheet, name: _Name, hint: str) -> None:
@@ -281,36 +324,41 @@ def _pressed(painted: PaintedMask, role: str, buttons: Sequence[str]) -> str | N
 
 
 def _drawing(snapshot: _Snapshot, size: tuple[int, int]) -> dict[str, Any]:
-    """The component's JSON for a snapshot; a loaded mask becomes one picture stretched over the canvas."""
-    if snapshot.drawing is not None:
+    """The component's JSON for a snapshot; a mask, loaded or erased, becomes one picture stretched over the canvas."""
+    if snapshot.drawing is not None and not snapshot.rubbed:
         return snapshot.drawing
     if snapshot.pixels is None:
         return {"objects": []}
-    height, width = _alpha(snapshot.pixels).shape
+    source = _tinted(_mask(snapshot, size)) if snapshot.rubbed else snapshot.pixels
+    height, width = _pixels(source).shape[:2]
     place = {"left": 0, "top": 0, "originX": "left", "originY": "top", "imageSmoothing": False}
     scale = {"width": width, "height": height, "scaleX": size[1] / width, "scaleY": size[0] / height}
-    return {"objects": [{"type": "Image", "src": snapshot.pixels, **place, **scale}]}
+    return {"objects": [{"type": "Image", "src": source, **place, **scale}]}
 
 
 # pixels
 
 
 def _mask(snapshot: _Snapshot, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Painted where at least half of a pixel is covered."""
+    """Painted where at least half of a pixel is covered, and not erased after that."""
     if snapshot.pixels is None:
         return np.zeros(size, dtype=bool)
-    painted = _alpha(snapshot.pixels) >= _ALPHA // 2
+    rgba = _pixels(snapshot.pixels)  # [h, w, 4]
+    painted = rgba[..., 3] >= _ALPHA // 2
+    if snapshot.rubbed:
+        painted &= rgba[..., 1] < _RUBBED
     if painted.shape == size:
         return painted
     return np.asarray(Image.fromarray(painted).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
-def _alpha(data_url: str) -> NDArray[np.uint8]:
+def _pixels(data_url: str) -> NDArray[np.uint8]:
+    """Strokes as red, green, blue and alpha [h, w, 4]."""
     with Image.open(io.BytesIO(base64.b64decode(data_url.partition(",")[2])), formats=["PNG"]) as strokes:
         if max(strokes.size) > _WIDEST:
             found, expected = f"a mask of {strokes.width} × {strokes.height} px", f"at most {_WIDEST} a side"
             raise MaskError(found=found, expected=expected, remedy="Paint it anew.")
-        return np.asarray(strokes.convert("RGBA").getchannel("A"))
+        return np.asarray(strokes.convert("RGBA"))
 
 
 def _as_bool(mask: NDArray[Any]) -> NDArray[np.bool_]:

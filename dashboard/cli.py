@@ -24,10 +24,12 @@ from dashboard.commands.edit import edit
 from dashboard.commands.models import models
 from dashboard.commands.options import example
 from dashboard.commands.project import project
+from dashboard.commands.rules import rules
 from dashboard.commands.run import run
 from dashboard.commands.sample import sample
 from dashboard.commands.search import search
 from dashboard.commands.stats import stats
+from dashboard.commands.sweep import sweep
 from dashboard.commands.verify import verify
 from rewrite_core.errors import PalimpsestError
 
@@ -41,8 +43,10 @@ COMMANDS = (
     sample,
     project,
     edit,
+    sweep,
     search,
     apply,
+    rules,
     dissect,
     ablate,
     directions,

@@ -34,7 +34,7 @@ from dashboard.text import plain
 from rewrite_core.errors import RequestError
 from rewrite_core.generators.own import PictureId, key_of
 
-__all__ = ["Picture", "View", "gallery", "range_box"]
+__all__ = ["Picture", "View", "gallery", "range_box", "range_box_kept", "set_range_box"]
 
 View = Literal["pair", "before", "after", "difference"]
 Key = int | str
@@ -103,6 +103,17 @@ def range_box(label: str = "Seeds", *, key: str, default: str = "0-31") -> tuple
         return parse_ranges(st.session_state.get(kept, default))
     st.session_state[kept] = text
     return numbers
+
+
+def range_box_kept(key: str, default: str) -> str:
+    """The last good text of the range box called `key`, on screen or not."""
+    kept: str = st.session_state.get(f"{key} kept", default)
+    return kept
+
+
+def set_range_box(key: str, text: str) -> None:
+    """Have the range box called `key` say `text`, which it can read; called before the box is drawn in a run."""
+    st.session_state[key] = st.session_state[f"{key} kept"] = text
 
 
 def _shuffle(key: str, kept: str) -> None:

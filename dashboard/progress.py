@@ -20,11 +20,12 @@ from dashboard.text import plain
 from dashboard.words import duration, percent
 from rewrite_core.jobs import Job, JobManager
 
-__all__ = ["bar", "follow", "how_far", "jobs"]
+__all__ = ["PATIENCE", "bar", "follow", "how_far", "jobs"]
 
 T = TypeVar("T")
 
-_INLINE = 0.8  # seconds a page waits for a new job before it shows a bar
+PATIENCE = 0.8
+"""Seconds that a page waits for a new job before it shows a bar."""
 _EVERY = 0.4  # seconds between two looks at a running job
 
 
@@ -34,13 +35,16 @@ def jobs() -> JobManager:
     return JobManager()
 
 
-def follow(job: Job[T], on_done: Callable[[T], None], *, visitor: str = "") -> None:
+def follow(
+    job: Job[T], on_done: Callable[[T], None], *, visitor: str = "", patience: float = PATIENCE
+) -> None:
     """Show how far `job` is, with Cancel; when it ends, give `on_done` its result and run the page once more.
 
     Call it in every run for as long as the page cares about the job: why it failed stays in sight. Cancel stops the
     job, or, where `visitor` is given, withdraws that visitor from it: others may share a job of the statistics service.
+    `patience` is how long the page may wait for a new job before it shows a bar.
     """
-    job.wait(max(job.submitted + _INLINE - time.monotonic(), 0))
+    job.wait(max(job.submitted + patience - time.monotonic(), 0))
     if not (job.ended or _left(job, visitor)):
         _watch(job, on_done, visitor)
         return

@@ -1,23 +1,27 @@
-"""What can be taken away from an edit: the edit itself, the rule, pictures for a paper, edited weights, the command."""
+"""What can be taken away from an edit: all in one file, the edit, rules, pictures for a paper, edited weights."""
 
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 from collections.abc import Sequence
 
 import streamlit as st
 
+from dashboard.errors import shown
 from dashboard.lines import command_line, latent_options, model_of
+from dashboard.rewriting.printing import printing
+from dashboard.rewriting.restoring import workspace_of
 from dashboard.session import Session
 from dashboard.text import plain
 from rewrite_core.generators import Form, Generator, exported
 from rewrite_core.generators.own import PictureId, short
+from rewrite_core.rules.library import file_stem
 from rewrite_core.rules.record import record_of
 from rewrite_core.rules.rule import Rule
+from rewrite_core.rules.workspace import SUFFIX
 
-__all__ = ["command", "model_zip", "rule_files", "save_menu", "weights_download"]
+__all__ = ["FORMATS", "command", "model_zip", "rule_files", "save_menu", "weights_download"]
 
 FOLDER = "Model folder"
 FORMATS = {"PNG": "image/png", "SVG": "image/svg+xml", "PDF": "application/pdf"}
@@ -29,19 +33,55 @@ def save_menu(session: Session, images: Sequence[PictureId]) -> None:
         if not session.unpainted:
             content = session.request().to_json()
             st.download_button("Edit (JSON)", content, "edit.json", "application/json", on_click="ignore")
+            _published(session)
         rules = session.rules.active
+        if rules or session.stack.entries or not session.unpainted:
+            _everything(session)
         if not rules:
             st.caption("Try an edit to save its rule, its pictures and the edited weights.")
             return
         for index, (rule, name) in enumerate(zip(rules, rule_files(rules), strict=True)):
             label = f"Rule “{plain(rule.name)}”"
             st.download_button(label, rule.to_bytes(), name, on_click="ignore", key=f"save-rule-{index}")
+        printing(session, images)
         _figure(session, images)
         weights_download(session, "Edited weights", key="save-weights")
         seeds = tuple(image for image in images if isinstance(image, int))
         numbered = "" if len(seeds) == len(images) else "numbered "
         st.caption(f"The {numbered}pairs from a terminal, with the files above")
         st.code(command(session, seeds), language="bash", wrap_lines=True)
+
+
+def _everything(session: Session) -> None:
+    """One file with all of it, for Open and for `palimpsest edit`."""
+    with shown():
+        content = workspace_of(session).to_bytes()
+        st.download_button(
+            "Everything (one file)",
+            content,
+            f"{file_stem(session.title or session.generator.name)}{SUFFIX}",
+            "application/json",
+            on_click="ignore",
+            key="save-everything",
+            help="The edit, all rules with switches and strengths, which model they are for, and the pictures on view. "
+            "Open takes it here; `palimpsest edit` makes it again.",
+        )
+
+
+def _published(session: Session) -> None:
+    """The edit for the published interface, and what that cannot be told."""
+    file = session.request().to_published()
+    st.download_button(
+        "Edit, published format (JSON)",
+        file.to_json(),
+        "edit-published.json",
+        "application/json",
+        on_click="ignore",
+        key="save-published",
+        disabled=not file.data,
+    )
+    if file.warning:
+        st.caption(plain(file.warning))
 
 
 def weights_download(session: Session, label: str, key: str) -> None:
@@ -72,7 +112,7 @@ def command(session: Session, seeds: tuple[int, ...]) -> str:
 
 def rule_files(rules: Sequence[Rule]) -> list[str]:
     """A file name for each rule, none of them twice and none that needs quotes."""
-    stems = [re.sub(r"[^A-Za-z0-9_]+", "-", rule.name).strip("-").lower() or "rule" for rule in rules]
+    stems = [file_stem(rule.name) for rule in rules]
     return [
         f"{stem}{f'-{index + 1}' if stems.count(stem) > 1 else ''}.safetensors"
         for index, stem in enumerate(stems)

@@ -30,8 +30,9 @@ from rewrite_core.generators.own import OwnPicture, PictureId
 from rewrite_core.jobs import Job, Progress
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rewrite import Edit, check_model
-from rewrite_core.rules.rule import Rule, RuleStack
+from rewrite_core.rules.rule import Rule
 from rewrite_core.rules.settings import LatentSettings, ModelRef
+from rewrite_core.rules.stack import RuleStack
 from rewrite_core.statistics import LayerStatistics, SecondMoment, default_store, layer_statistics
 from rewrite_core.statistics.layer import SAMPLES
 from rewrite_core.statistics.service import Service
@@ -117,7 +118,8 @@ class Session:
     @property
     def unpainted(self) -> bool:
         """Whether nothing is painted or given yet."""
-        return not (self.draft.object or self.draft.paste or self.draft.key or self.draft.given)
+        draft = self.draft
+        return not (draft.object or draft.paste or draft.key or draft.given or draft.examples)
 
     def select(self, image: PictureId | None) -> None:
         """The picture that every gallery has selected, unless none was."""

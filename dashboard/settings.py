@@ -44,26 +44,37 @@ def edit_settings(session: Session) -> None:
 
 
 def _more(session: Session) -> None:
-    st.segmented_control("Operation", ["paste", "erase"], required=True, **_draft(session, "operation"))
+    st.segmented_control(
+        "Operation", ["paste", "erase", "remove"], required=True, **_draft(session, "operation", hidden=True)
+    )
     if session.draft.operation == "erase":
         st.number_input(
             "Units to erase",
             1,
             help="Of 512; on narrower layers in proportion.",
-            **_draft(session, "erase_units"),
+            **_draft(session, "erase_units", hidden=True),
+        )
+    if session.draft.operation == "remove":
+        st.number_input(
+            "What is left",
+            -10.0,
+            10.0,
+            step=0.5,
+            help="Of what the context's directions match: 0 nothing, 1 all of it, 2 twice as much.",
+            **_draft(session, "alpha", hidden=True),
         )
     st.selectbox(
         "Direction",
         list(METHODS),
         format_func=lambda method: LABELS.get(method, method),
         help="How the context becomes directions: zca is the default; the others are baselines to compare with.",
-        **_part(session, "direction", "method"),
+        **_part(session, "direction", "method", hidden=True),
     )
     st.select_slider(
         "Ridge",
         _with(RIDGES, session.draft.direction.ridge),
         help="Added to C, in units of its mean eigenvalue. 0 is the paper's mode; 0.1 is safe.",
-        **_part(session, "direction", "ridge"),
+        **_part(session, "direction", "ridge", hidden=True),
     )
     st.toggle(
         "I painted all of it in these pictures",
@@ -72,19 +83,24 @@ def _more(session: Session) -> None:
             "contrast",
             session.draft.direction.contrast > 0,
             lambda on: _change(session, "direction", "contrast", 3.0 if on else 0.0),
+            hidden=True,
         ),
     )
-    st.number_input("Weight of protected regions", 0.0, step=1.0, **_part(session, "direction", "protect"))
-    st.number_input("Solver iterations", 1, 10_000, **_part(session, "solver", "iterations"))
+    st.number_input(
+        "Weight of protected regions", 0.0, step=1.0, **_part(session, "direction", "protect", hidden=True)
+    )
+    st.number_input("Solver iterations", 1, 10_000, **_part(session, "solver", "iterations", hidden=True))
 
 
-def _draft(session: Session, name: str) -> dict[str, Any]:
-    return bound(f"draft-{name}", getattr(session.draft, name), lambda value: session.change(**{name: value}))
+def _draft(session: Session, name: str, *, hidden: bool = False) -> dict[str, Any]:
+    value = getattr(session.draft, name)
+    return bound(f"draft-{name}", value, lambda chosen: session.change(**{name: chosen}), hidden=hidden)
 
 
-def _part(session: Session, part: str, name: str) -> dict[str, Any]:
+def _part(session: Session, part: str, name: str, *, hidden: bool = False) -> dict[str, Any]:
     value = getattr(getattr(session.draft, part), name)
-    return bound(f"draft-{part}-{name}", value, lambda chosen: _change(session, part, name, chosen))
+    key = f"draft-{part}-{name}"
+    return bound(key, value, lambda chosen: _change(session, part, name, chosen), hidden=hidden)
 
 
 def _change(session: Session, part: str, name: str, value: Any) -> None:

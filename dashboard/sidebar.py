@@ -6,9 +6,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.binding import bound
+from dashboard.rules.listing import rule_list
 from dashboard.session import Session
 from dashboard.text import plain
-from rewrite_core.rules.rule import Entry, RuleStack
 
 __all__ = ["layer_choice", "sidebar"]
 
@@ -23,11 +23,7 @@ def sidebar(session: Session) -> DeltaGenerator:
         if session.draft.latents.scheme == "rows":
             _rows(session)
         layer_choice(session, "sidebar")
-        st.markdown("**Rules**")
-        if not session.stack.entries:
-            st.caption("None kept yet. Every page draws with the rules listed here.")
-        for index, entry in enumerate(session.stack.entries):
-            _entry(session, index, entry)
+        rule_list(session)
     return line
 
 
@@ -48,37 +44,3 @@ def layer_choice(session: Session, place: str) -> None:
         session.layer = name
 
     st.selectbox("Layer", list(layers), format_func=grid, **bound(f"layer-{place}", session.layer, store))
-
-
-def _entry(session: Session, index: int, entry: Entry) -> None:
-    def change(stack: RuleStack) -> None:
-        session.stack = stack
-
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.toggle(
-            plain(entry.rule.name),
-            help=f"Layer {entry.rule.layer}, rank {entry.rule.rank}",
-            **bound(f"rule-on-{index}", entry.on, lambda _: change(session.stack.toggle(index))),
-        )
-        st.space("stretch")
-        st.button(
-            "",
-            icon=":material/close:",
-            type="tertiary",
-            help="Remove this rule",
-            key=f"rule-remove-{index}-{entry.rule.digest[:8]}",
-            on_click=lambda: change(session.stack.remove(index)),
-        )
-    st.slider(
-        f"Strength of {plain(entry.rule.name)}",
-        min(-1.0, entry.rule.strength),
-        max(2.0, entry.rule.strength),
-        step=0.05,
-        disabled=not entry.on,
-        label_visibility="collapsed",
-        **bound(
-            f"rule-strength-{index}",
-            entry.rule.strength,
-            lambda strength: change(session.stack.with_strength(index, strength)),
-        ),
-    )

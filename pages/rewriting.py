@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -14,26 +13,32 @@ from dashboard.errors import shown
 from dashboard.examples import examples, title_of
 from dashboard.gallery import Picture, gallery, range_box
 from dashboard.progress import follow
+from dashboard.rewriting.linking import follow_address, write_address
+from dashboard.rewriting.matching import match_selection, shown_matches
+from dashboard.rewriting.restoring import open_workspace
+from dashboard.rewriting.selected import PAINT, ROLE, sheet, snapshot
 from dashboard.saving import save_menu
-from dashboard.session import Session, drawn, session
+from dashboard.session import Session, session
 from dashboard.settings import edit_settings
 from dashboard.solving import SEARCHED, ready, resolve, search, try_edit
 from dashboard.text import plain
 from dashboard.tray import tray
 from rewrite_core.directions.matches import Matches
 from rewrite_core.errors import PalimpsestError
-from rewrite_core.generators.own import PictureId, key_of
-from rewrite_core.pictures import Mask, blend_heat, enlarge, overlay_heat
+from rewrite_core.generators.own import PictureId
+from rewrite_core.pictures import Mask
 from rewrite_core.rules.examples import example_edits
 from rewrite_core.rules.request import EditRequest, Painted
 from rewrite_core.rules.rewrite import Edit
 from rewrite_core.rules.rule import Rule
+from rewrite_core.rules.workspace import SUFFIX
 
-PAINT, GALLERY, BEFORE_AFTER, MATCHES = VIEWS = ("Paint", "Gallery", "Before | after", "Matches")
+GALLERY, BEFORE_AFTER, MATCHES = "Gallery", "Before | after", "Matches"
+VIEWS = (PAINT, GALLERY, BEFORE_AFTER, MATCHES)
 TOOLS: tuple[Tool, ...] = ("brush", "rectangle", "polygon")
 PARTS = {"Copy": "object", "Paste": "paste", "Add to context": "key", "Protect": "protect"}
+MATCH = "Match"
 BRUSHES = (8, 14, 20, 28, 40, 60)
-TOP = 24
 DEFAULT_PAIRS = tuple(range(1000, 1024))
 
 
@@ -72,12 +77,21 @@ def rule_panel(visitor: Session) -> None:
 def outcome(visitor: Session, trial: Edit) -> None:
     """Loss and change elsewhere of the trial, and keeping it."""
     solved = trial.solved
-    st.markdown(
-        f"**{solved.seconds:.2f} s** · loss **{solved.loss:.3g}** (was {solved.loss_before:.3g}) · "
-        f"elsewhere **{100 * solved.elsewhere:.1f} %**",
-        help="Loss: mean |wanted − drawn| in the pasted box, of the very rule shown. Elsewhere: how much the layer's "
-        "response changes over everything the generator draws, relative to its size (root mean square).",
-    )
+    elsewhere = f"elsewhere **{100 * solved.elsewhere:.1f} %**"
+    if solved.goals:
+        st.markdown(
+            f"**{solved.seconds:.2f} s** · loss **{solved.loss:.3g}** (was {solved.loss_before:.3g}) · {elsewhere}",
+            help="Loss: mean |wanted − drawn| in the pasted box, of the very rule shown. Elsewhere: how much the "
+            "layer's response changes over everything the generator draws, relative to its size (root mean square).",
+        )
+    else:
+        st.markdown(
+            f"**{100 * solved.loss:.3g} %** of the pattern left · {elsewhere}",
+            help="The share of what the layer drew for the context's pattern that it draws still.",
+        )
+    if len(solved.goals) > 1:
+        each = [f"{goal.after:.3g} (was {goal.before:.3g})" for goal in solved.goals]
+        st.caption("Loss of each example: " + " · ".join(each))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         name = st.text_input("Keep as", trial.rule.name, max_chars=60, key=f"rule-name-{trial.rule.name}")
         st.button("Keep", icon=":material/check:", key="keep", on_click=lambda: visitor.keep(name))
@@ -134,21 +148,25 @@ def painting(visitor: Session) -> None:
         image = sheet(visitor)
         picture = visitor.pictures([visitor.selected])[0]
         painted = paint(
-            picture, role="edit", image=image, tool=tool or "brush", brush=brush, buttons=tuple(PARTS)
+            picture, role=ROLE, image=image, tool=tool or "brush", brush=brush, buttons=(*PARTS, MATCH)
         )
-        st.caption(f"Picture {plain(str(visitor.selected))}, as the generator draws it without rules.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"Picture {plain(str(visitor.selected))}, as the generator draws it without rules.")
+            snapshot(visitor)
     if painted.pressed:
-        part, region = PARTS[painted.pressed], Painted(visitor.selected, Mask.from_array(painted.mask))
-        present = getattr(visitor.draft, part)
-        visitor.change(**{part: (*present, region) if isinstance(present, tuple) else region})
-        clear_mask("edit", image)
+        region = Painted(visitor.selected, Mask.from_array(painted.mask))
+        if painted.pressed == MATCH:
+            _guarded(visitor, lambda session: match_selection(session, region))
+        else:
+            _use(visitor, region, PARTS[painted.pressed])
+            clear_mask(ROLE, image)
         st.rerun()
 
 
-def sheet(visitor: Session) -> str:
-    """What the canvas calls the selected picture: strokes belong to a picture as it is drawn."""
-    counted = f"{visitor.truncation}-{visitor.label}-" if isinstance(visitor.selected, int) else ""
-    return f"{visitor.generator.fingerprint[:8]}-{counted}{key_of(visitor.selected)}"
+def _use(visitor: Session, region: Painted, part: str) -> None:
+    """Make a region a part of the edit: one more of several, or in place of the one that was there."""
+    present = getattr(visitor.draft, part)
+    visitor.change(**{part: (*present, region) if isinstance(present, tuple) else region})
 
 
 def pairs(visitor: Session) -> tuple[PictureId, ...]:
@@ -168,6 +186,7 @@ def all_pictures(visitor: Session) -> tuple[PictureId, ...]:
     shown: tuple[PictureId, ...] = (*visitor.own, *range_box("Pictures", key="gallery-seeds", default="0-63"))
     pictures = before_after(visitor, shown)
     visitor.select(gallery(pictures, key="gallery", selected=visitor.selected, size=96, view="after"))
+    snapshot(visitor)
     return shown
 
 
@@ -177,29 +196,12 @@ def before_after(visitor: Session, images: Sequence[PictureId]) -> list[Picture]
     return [Picture(*pair) for pair in zip(images, before, after, strict=True)]
 
 
-def found(visitor: Session, matches: Matches) -> None:
-    """The pictures that show the context most, with where they show it."""
-    st.caption(f"The {TOP} of {len(matches.spec):,} pictures that match the context best, best first.")
-    shows = st.segmented_control("Overlay", ("outline", "heat", "none"), default="outline", key="overlay")
-    seeds, level, high = tuple(matches.top(TOP)), matches.outline, float(matches.heat.max())
-    pictures = []
-    images = drawn(replace(matches.spec, seeds=seeds), visitor.generator)
-    for seed, image in zip(seeds, enlarge(images, visitor.enlargement), strict=True):
-        heat = matches.of(seed)
-        if shows == "outline":
-            image = overlay_heat(image, heat, level)
-        elif shows == "heat":
-            image = blend_heat(image, heat, 0.0, high)
-        pictures.append(Picture(seed, image, note=f"{float(heat.max()):.2f}"))
-    visitor.select(gallery(pictures, key="matches", selected=visitor.selected, size=128))
-    st.caption("A picture selected here is the one to paint on.")
-
-
 def files(visitor: Session) -> None:
     """Open a saved edit or a rule file."""
     with st.popover("Open", icon=":material/upload:", key="open-menu"):
         file = st.file_uploader(
-            "Edit (.json, also of the published interface) or rule (.safetensors)", key="open-file"
+            "Edit (.json, also of the published interface), rule (.safetensors) or everything (.palimpsest.json)",
+            key="open-file",
         )
         if file and st.button("Open this file", key="open-file-now"):
             _open(visitor, file.name, file.getvalue())
@@ -210,7 +212,9 @@ def files(visitor: Session) -> None:
 
 def _open(visitor: Session, name: str, content: bytes) -> None:
     with shown():
-        if name.lower().endswith(".json"):
+        if name.lower().endswith(SUFFIX):
+            open_workspace(visitor, content, name)
+        elif name.lower().endswith(".json"):
             visitor.load(EditRequest.from_json(content, name), title_of(Path(name)))
         else:
             visitor.add(Rule.load(content, name))
@@ -244,6 +248,7 @@ def _searched(visitor: Session, matches: Matches) -> None:
 
 def page(visitor: Session) -> None:
     """The rule on the left, the pictures on the right."""
+    follow_address(visitor, VIEWS)
     with shown():
         resolve(visitor)
     if visitor.problem:
@@ -255,6 +260,7 @@ def page(visitor: Session) -> None:
             follow(visitor.searching, lambda matches: _searched(visitor, matches))
     with pictures, shown():
         view(visitor)
+    write_address(visitor)
 
 
 def view(visitor: Session) -> None:
@@ -275,10 +281,8 @@ def view(visitor: Session) -> None:
         images = pairs(visitor)
     elif visitor.view == GALLERY:
         images = all_pictures(visitor)
-    elif visitor.view == MATCHES and visitor.matches:
-        found(visitor, visitor.matches)
     elif visitor.view == MATCHES:
-        st.caption("Paint a context and press Search: the pictures that show it most appear here.")
+        shown_matches(visitor)
     else:
         painting(visitor)
     with saving:

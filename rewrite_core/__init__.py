@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from rewrite_core.rules.examples import example_edit
     from rewrite_core.rules.request import EditRequest, Painted
     from rewrite_core.rules.rewrite import Edit, rewrite
-    from rewrite_core.rules.rule import Rule, RuleStack
+    from rewrite_core.rules.rule import Rule
     from rewrite_core.rules.settings import SolverSettings
+    from rewrite_core.rules.stack import RuleStack
     from rewrite_core.statistics import LayerStatistics, Store, layer_statistics
 
 _HOMES = {
@@ -38,7 +39,7 @@ _HOMES = {
     "Painted": "rules.request",
     "PalimpsestError": "errors",
     "Rule": "rules.rule",
-    "RuleStack": "rules.rule",
+    "RuleStack": "rules.stack",
     "SolverSettings": "rules.settings",
     "Store": "statistics",
     "embedded_names": "generators",

@@ -28,9 +28,10 @@ FLAGS = [
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or fills the visitor's own cache; processes that a test starts inherit this one."""
+    """No test reads or fills the visitor's own cache or library; processes that a test starts inherit these."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALIMPSEST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PALIMPSEST_RULES", str(tmp_path_factory.mktemp("rules")))
         yield
 
 

@@ -129,11 +129,10 @@ def test_strokes_become_the_saved_masks_and_try_changes_pictures_never_painted_o
         visitor.get_by_role("button", name="Edit (JSON)").click()
     download.value.save_as(tmp_path / "edit.json")
     saved = EditRequest.load(tmp_path / "edit.json")
-    assert saved.object is not None
-    assert saved.paste is not None
-    assert (saved.object.image, saved.paste.image, [painted.image for painted in saved.key]) == (2, 28, [28])
-    size = saved.object.mask.size[0]
-    assert overlap(saved.object.mask.pixels > 127, stroke_mask(blue_eye, size)) > 0.93
+    copied, pasted = saved.painted("object"), saved.painted("paste")
+    assert (copied.image, pasted.image, [painted.image for painted in saved.key]) == (2, 28, [28])
+    size = copied.mask.size[0]
+    assert overlap(copied.mask.pixels > 127, stroke_mask(blue_eye, size)) > 0.93
     assert overlap(saved.key[0].mask.pixels > 127, stroke_mask(dark_eye, size)) > 0.93
 
 

@@ -35,7 +35,8 @@ def page() -> None:
         st.stop()
     seed, role = st.session_state.get("seed", 3), st.session_state.get("role", "copy")
     if "load" in st.session_state:
-        load_mask(role, f"seed {seed}", st.session_state.pop("load"))
+        again = st.session_state.get("again", False)
+        load_mask(role, f"seed {seed}", st.session_state.pop("load"), again=again)
     picture = np.full((64, 64, 3), seed, np.uint8)
     tool = st.session_state.get("tool", "brush")
     if shown == "rewriting":
@@ -55,6 +56,33 @@ def strokes(mask: NDArray[np.bool_], alpha: int = 140) -> str:
     buffer = io.BytesIO()
     Image.fromarray(rgba).save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def rubbed(mask: NDArray[np.bool_], rubber: NDArray[np.bool_]) -> str:
+    """Strokes under those of the eraser, blended as a browser does."""
+    over, under = 153 / 255 * rubber, 140 / 255 * mask
+    alpha = over + under * (1 - over)
+    rgba = np.zeros((*mask.shape, 4), np.uint8)
+    for channel, ink in enumerate((255, 45, 120)):
+        mixed = 255 * over + ink * under * (1 - over)
+        rgba[..., channel] = (mixed / np.where(alpha > 0, alpha, 1)).round()
+    rgba[..., 3] = (255 * alpha).round()
+    buffer = io.BytesIO()
+    Image.fromarray(rgba).save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def send(app: AppTest, pixels: str, mount: int = 0) -> None:
+    """The browser sends pixels, whatever is drawn."""
+    raw = {"objects": [{"type": "Path"}], "background": ""}
+    state = {"drawing": {"raw": raw, "data": pixels}, "backgroundFit": None}
+    app.session_state[canvas_key("copy", "seed 3", mount)] = state
+    app.run()
+
+
+def with_tool(app: AppTest, tool: str) -> None:
+    app.session_state["tool"] = tool
+    app.run()
 
 
 def box(top: int, left: int, bottom: int, right: int) -> NDArray[np.bool_]:
@@ -212,6 +240,56 @@ def test_painting_goes_on_after_undo(app):
     assert np.array_equal(painted(app).mask, drawn)
 
 
+def test_what_the_eraser_covers_is_not_painted(app):
+    drawn, rubber = box(60, 60, 180, 180), box(0, 120, 384, 200)
+    draw(app, drawn)
+    with_tool(app, "erase")
+    assert np.array_equal(painted(app).mask, drawn)
+    send(app, rubbed(drawn, rubber))
+    assert np.array_equal(painted(app).mask, drawn & ~rubber)
+    assert not mounted(app, 1)  # a new mount would lose a stroke that is under way
+
+
+def test_the_next_tool_starts_from_what_the_eraser_left(app):
+    drawn, rubber = box(60, 60, 180, 180), box(0, 120, 384, 200)
+    draw(app, drawn)
+    with_tool(app, "erase")
+    send(app, rubbed(drawn, rubber))
+    with_tool(app, "brush")
+    assert mounted(app, 1)
+    [picture] = given(app)["initialDrawing"]["objects"]
+    assert picture["src"] == strokes(drawn & ~rubber)
+    send(app, strokes(drawn), mount=1)  # painted over what was erased
+    assert np.array_equal(painted(app).mask, drawn)
+    press(app, "Undo")
+    assert np.array_equal(painted(app).mask, drawn & ~rubber)
+    press(app, "Undo")
+    assert np.array_equal(painted(app).mask, drawn)
+    press(app, "Undo")
+    assert painted(app).empty
+
+
+def test_a_component_that_repeats_what_it_was_given_adds_no_step_of_undo(app):
+    drawn = box(60, 60, 180, 180)
+    app.session_state["load"] = drawn
+    app.run()
+    send(app, strokes(drawn, alpha=141), mount=1)
+    press(app, "Undo")
+    assert painted(app).empty
+
+
+def test_masks_loaded_again_are_one_step_of_undo(app):
+    drawn = box(0, 0, 60, 60)
+    draw(app, drawn)
+    for side, again in ((90, False), (120, True), (150, True)):
+        app.session_state["again"] = again
+        app.session_state["load"] = box(0, 0, side, side)
+        app.run()
+        assert painted(app).mask.sum() == side**2
+    press(app, "Undo")
+    assert np.array_equal(painted(app).mask, drawn)
+
+
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.float32])
 def test_a_loaded_mask_of_any_size_and_type_is_painted(app, kind):
     mask = np.zeros((32, 32), kind)
@@ -239,13 +317,14 @@ def test_a_mask_too_large_to_decode_is_refused(app):
 
 
 @pytest.mark.parametrize(
-    ("tool", "mode"), [("brush", "freedraw"), ("rectangle", "rect"), ("polygon", "polygon")]
+    ("tool", "mode"),
+    [("brush", "freedraw"), ("rectangle", "rect"), ("polygon", "polygon"), ("erase", "freedraw")],
 )
 def test_every_tool_has_its_mode(app, tool, mode):
     app.session_state["tool"] = tool
     app.run()
     assert given(app)["drawingMode"] == mode
-    assert given(app)["strokeWidth"] == {"brush": 20, "rectangle": 0, "polygon": 1}[tool]
+    assert given(app)["strokeWidth"] == {"brush": 20, "rectangle": 0, "polygon": 1, "erase": 20}[tool]
 
 
 def test_a_small_picture_is_enlarged_without_blur(app):

@@ -23,8 +23,8 @@ from rewrite_core.generators.projection import project
 from rewrite_core.pictures import Mask
 from rewrite_core.rules.painted import latents_of
 from rewrite_core.rules.request import Painted
-from rewrite_core.rules.rule import RuleStack
 from rewrite_core.rules.settings import LatentSettings
+from rewrite_core.rules.stack import RuleStack
 from rewrite_core.statistics import SecondMoment, key_of
 from rewrite_core.statistics.key import name_of
 from tests.generators import small_generator, some_rule

@@ -35,8 +35,8 @@ from rewrite_core import EditRequest, Generator, LatentSpec, Rule, open_generato
 from rewrite_core.directions import METHODS
 from rewrite_core.generators import embedded_folder
 from rewrite_core.generators.latents import Scheme
-from rewrite_core.pictures import Mask
-from rewrite_core.rules.request import Painted
+from rewrite_core.pictures import Mask, encode_png
+from rewrite_core.rules.request import Painted, Patch
 from rewrite_core.rules.settings import EditSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -207,6 +207,7 @@ def choices(kind: Any) -> tuple[str, ...]:
 
 def test_the_choices_are_those_of_the_engine():
     assert choices(SETTINGS["method"].type) == tuple(METHODS)
+    assert choices(SETTINGS["flip"].type) == get_args(EditSettings.model_fields["flip"].annotation)
     assert choices(SETTINGS["operation"].type) == get_args(EditSettings.model_fields["operation"].annotation)
     sample = {option.name: option.type for option in main.commands["sample"].params}
     assert choices(sample["scheme"]) == get_args(Scheme)
@@ -314,6 +315,39 @@ def test_edit_reads_a_file_of_the_published_interface():
     said = answer("edit", published, "--layer", "l08", "--rule", "rule.safetensors")
     assert said["name"] == "edit"
     assert kept_request()["palimpsest"]["latents"]["scheme"] == "rows"
+
+
+def test_edit_writes_the_published_format_and_warns_of_what_it_cannot_say():
+    result = palimpsest("edit", EDIT, "--scale", 2, "--flip", "both", "--published", "theirs.json")
+    assert result.exit_code == 0, result.output
+    (line,) = result.stderr.splitlines()
+    assert "pictures by their seeds" in line
+    assert "a paste with scale or flip" in line
+    theirs = json.loads(Path("theirs.json").read_text())
+    assert list(theirs) == ["object", "paste", "key"]
+    rows = EditRequest.load(Path("theirs.json"))
+    again = palimpsest("edit", "theirs.json", "--layer", "l08", "--published", "again.json")
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert EditRequest.load(Path("again.json")) == rows
+
+
+def test_edit_pastes_a_colour_or_a_patch_where_the_layer_permits():
+    said = answer("edit", EDIT, "--layer", "l14", "--colour", "#2060e0", "--rule", "rule.safetensors")
+    assert said["loss"] < said["loss_before"]
+    assert EditRequest.from_json(kept_request()).object == Patch.of_colour("#2060e0")
+    Path("hat.png").write_bytes(encode_png(np.full((5, 5, 3), 200, np.uint8)))
+    answer("edit", EDIT, "--layer", "l14", "--patch", "hat.png", "--rule", "rule.safetensors")
+    assert EditRequest.from_json(kept_request()).object == Patch(np.full((5, 5, 3), 200, np.uint8))
+    assert "expected l14, which does" in refused("edit", EDIT, "--colour", "#2060e0")
+    assert "the colour 'blue'; expected #rrggbb" in refused("edit", EDIT, "--colour", "blue")
+    both = palimpsest("edit", EDIT, "--colour", "#2060e0", "--patch", "hat.png")
+    assert "Give --colour or --patch, not both." in both.output
+
+
+def test_edit_removes_what_the_context_shows():
+    said = answer("edit", EDIT, "--operation", "remove", "--alpha", 0.25, "--rule", "rule.safetensors")
+    assert (said["loss_before"], said["stopped"]) == (1.0, "closed form")
+    assert said["loss"] == pytest.approx(0.25, abs=1e-4)
 
 
 def test_edit_says_when_nothing_is_kept():

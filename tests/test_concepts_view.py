@@ -30,7 +30,7 @@ from dissect.concepts.painted import train
 from dissect.concepts.strokes import UNKNOWN, Strokes
 from rewrite_core import LatentSpec, Mask, open_generator
 from rewrite_core.generators import Generator
-from rewrite_core.rules.rule import RuleStack
+from rewrite_core.rules.stack import RuleStack
 from tests.generators import small_generator, some_rule
 from tests.work import WAIT
 

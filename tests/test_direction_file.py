@@ -23,7 +23,7 @@ from rewrite_core.directions import Direction, unit_direction
 from rewrite_core.directions.direction_file import LARGEST_FILE, LARGEST_HEADER
 from rewrite_core.errors import FileError, LayerError, ModelMismatch, RequestError
 from rewrite_core.files import to_safetensors_bytes
-from rewrite_core.rules.rule import RuleStack
+from rewrite_core.rules.stack import RuleStack
 from tests.generators import DOWN, PLAIN, UP, small_generator, some_rule
 from tests.test_hostile import MEGABYTES, SECONDS, Stored, Trap, most_memory, pickled, safetensors, torch_zip
 

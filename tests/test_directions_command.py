@@ -33,6 +33,8 @@ from tests.generators import DOWN, PLAIN, painted, small_generator, some_rule
 ROOT = Path(__file__).resolve().parents[1]
 ANIME = "anime64-dcgan"
 SHORT = ("--seeds", "0-39")
+ALIVE = 1
+"""A unit of the layer that fires."""
 ALIVE = 4
 """A unit of the layer that fires."""
 

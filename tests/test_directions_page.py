@@ -37,7 +37,7 @@ from rewrite_core.errors import ModelMismatch, RequestError
 from rewrite_core.generators import embedded_names
 from rewrite_core.generators.own import key_of
 from rewrite_core.memory import level
-from rewrite_core.rules.rule import RuleStack
+from rewrite_core.rules.stack import RuleStack
 from tests.generators import PLAIN, UP, painted, small_generator, some_rule
 
 PAGE = Path(__file__).parents[1] / "pages" / "directions.py"

@@ -26,7 +26,7 @@ from dissect.settings import Settings
 from dissect.units import Dissection, dissect
 from rewrite_core.errors import PalimpsestError
 from rewrite_core.generators import embedded_names
-from rewrite_core.rules.rule import RuleStack
+from rewrite_core.rules.stack import RuleStack
 from tests.generators import PLAIN, UP, small_generator, some_rule, spec
 from tests.watched import Watched
 from tests.work import WAIT

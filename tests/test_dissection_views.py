@@ -30,7 +30,7 @@ from rewrite_core import LatentSpec, Mask
 from rewrite_core.generators import embedded_names
 from rewrite_core.generators.own import key_of
 from rewrite_core.resources import resource_dir
-from rewrite_core.rules.rule import RuleStack
+from rewrite_core.rules.stack import RuleStack
 from tests.generators import PLAIN, small_generator, some_rule
 from tests.work import WAIT
 

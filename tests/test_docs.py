@@ -157,6 +157,7 @@ def test_every_picture_is_shown_and_small():
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the examples presuppose: a model of one's own, and a saved edit."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PALIMPSEST_RULES", str(tmp_path / "rules"))
     (tmp_path / "my-gan").mkdir()
     for name, content in small_generator().files().items():
         (tmp_path / "my-gan" / name).write_bytes(content)

@@ -23,7 +23,7 @@ from rewrite_core.generators import (
     open_generator,
 )
 from rewrite_core.generators.convolution import Convolution
-from rewrite_core.rules.rule import RuleStack
+from rewrite_core.rules.stack import RuleStack
 from tests.generators import DOWN, PLAIN, UP, Demodulated, seeded, small_generator, some_rule, spec, stacks
 from tests.nvidia import random_stylegan2_ada, random_stylegan3
 

@@ -19,7 +19,7 @@ from dissect.concepts.map_file import decode
 from dissect.concepts.source import require_pixels_only
 from rewrite_core import LatentSpec
 from rewrite_core.errors import FileError, ModelMismatch, PalimpsestError, RequestError
-from rewrite_core.rules.rule import RuleStack
+from rewrite_core.rules.stack import RuleStack
 from rewrite_core.statistics import Scene
 from tests.generators import small_generator, some_rule, spec
 

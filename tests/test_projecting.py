@@ -18,7 +18,7 @@ from rewrite_core.generators import Generator
 from rewrite_core.generators.projection import fitted, read_picture
 from rewrite_core.generators.wspace import read_latents
 from rewrite_core.pictures import encode_jpeg, encode_png
-from rewrite_core.rules.rule import RuleStack
+from rewrite_core.rules.stack import RuleStack
 from tests.generators import small_generator, some_rule
 from tests.work import WAIT
 

@@ -12,7 +12,7 @@ from rewrite_core.errors import Cancelled, LayerError, MaskError, RequestError
 from rewrite_core.generators import Generator, LatentSpec, open_generator
 from rewrite_core.pictures import Mask
 from rewrite_core.rules.request import EditRequest, Painted
-from rewrite_core.rules.rewrite import Edit, completed, direction_of, goal_of, rewrite
+from rewrite_core.rules.rewrite import Edit, completed, direction_of, goals_of, rewrite
 from rewrite_core.rules.rule import Rule
 from rewrite_core.rules.settings import SolverSettings
 from rewrite_core.statistics import LayerStatistics, Store, layer_statistics
@@ -67,7 +67,7 @@ def test_a_rule_acts_on_eyes_that_were_never_painted_on(anime: Generator, edit: 
 def test_the_rule_draws_what_was_wanted_as_far_as_it_says(
     anime: Generator, edit: Edit, statistics: LayerStatistics
 ):
-    goal = goal_of(anime, completed(blue_eyes(), anime), statistics)
+    (goal,) = goals_of(anime, completed(blue_eyes(), anime), statistics)
     top, left, bottom, right = goal.box
     for generator, loss in (
         (anime, edit.solved.loss_before),

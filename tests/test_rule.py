@@ -1,10 +1,9 @@
-"""Rules: files that open only as what they are, on the generator they were made for; stacks that undo exactly."""
+"""Rules: files that open only as what they are, on the generator they were made for; values that add up."""
 
 import json
 import pickle
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from rewrite_core.errors import FileError, LayerError, ModelMismatch, PalimpsestError, RequestError
+from rewrite_core.errors import FileError, LayerError, ModelMismatch, RequestError
 from rewrite_core.files import read_safetensors, to_safetensors_bytes
 from rewrite_core.generators import Generator, open_generator
-from rewrite_core.rules.rule import Rule, RuleStack
-from tests.generators import DOWN, PLAIN, UP, small_generator, some_rule, spec
+from rewrite_core.rules.rule import Rule
+from tests.generators import DOWN, PLAIN, UP, small_generator, some_rule
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +223,7 @@ def test_a_strength_out_of_range_is_refused(small: Generator, strength: float):
     with pytest.raises(RequestError, match="expected a number from -100 to 100"):
         some_rule(small).with_strength(strength)
     with pytest.raises(RequestError):
-        RuleStack().push(some_rule(small)).with_strength(0, strength)
+        some_rule(small).with_strength(strength)
 
 
 @pytest.mark.parametrize("scale", [1e37, 3e38])
@@ -234,135 +233,3 @@ def test_a_weight_that_float32_cannot_hold_is_refused(small: Generator, scale: f
     with pytest.raises(RequestError, match="the weight of plain infinite or NaN") as problem:
         small.with_rules(huge)
     assert "\n" not in str(problem.value)
-
-
-# Stacks
-
-
-@pytest.fixture
-def three(small: Generator) -> list[Rule]:
-    return [
-        some_rule(small, PLAIN, 1, "one"),
-        some_rule(small, UP, 2, "two"),
-        some_rule(small, PLAIN, 3, "three"),
-    ]
-
-
-def stacked(rules: list[Rule]) -> RuleStack:
-    stack = RuleStack()
-    for rule in rules:
-        stack = stack.push(rule)
-    return stack
-
-
-def names(stack: RuleStack) -> list[str]:
-    return [entry.rule.name for entry in stack.entries]
-
-
-def test_a_stack_composes_every_rule_that_is_on(small: Generator, three: list[Rule]):
-    stack = stacked(three).with_strength(2, -0.5).toggle(1)
-    weights = stack.compose(small)
-    assert set(weights) == {PLAIN}
-    expected = formula(small, [three[0], three[2].with_strength(-0.5)], PLAIN)
-    torch.testing.assert_close(weights[PLAIN], expected.float(), rtol=1e-5, atol=1e-6)
-    view = small.with_rules(stack.toggle(1))
-    torch.testing.assert_close(view.weight(UP), formula(small, [three[1]], UP).float(), rtol=1e-5, atol=1e-6)
-    assert torch.equal(view.weight(PLAIN), weights[PLAIN])
-    assert torch.equal(view.weight(DOWN), small.weight(DOWN))
-
-
-def test_a_stack_with_everything_off_is_the_pristine_generator(small: Generator, three: list[Rule]):
-    stack = stacked(three)
-    for index in range(3):
-        stack = stack.toggle(index)
-    assert stack.active == ()
-    assert small.with_rules(stack) is small
-
-
-def test_opposite_rules_cancel_to_the_bit_in_any_company(small: Generator):
-    for seed in range(5):
-        rule, other = some_rule(small, seed=seed), some_rule(small, seed=seed + 10)
-        pair = stacked([rule, rule.with_strength(-1)])
-        assert torch.equal(pair.compose(small)[PLAIN], small.weight(PLAIN))
-        company = stacked([rule, other, rule.with_strength(-1)])
-        assert torch.equal(company.compose(small)[PLAIN], other.compose(small)[PLAIN])
-
-
-def test_the_order_of_rules_does_not_matter_at_all(small: Generator):
-    rules = [some_rule(small, seed=seed).with_strength(0.3 * seed) for seed in range(1, 4)]
-    weights = [stacked(list(order)).compose(small)[PLAIN] for order in permutations(rules)]
-    for weight in weights[1:]:
-        assert torch.equal(weight, weights[0])
-
-
-def test_undo_and_redo_walk_through_every_change(three: list[Rule]):
-    stack = stacked(three)
-    history = [
-        stack,
-        stack.toggle(0),
-        stack.toggle(0).with_strength(1, 0.5),
-        stack.toggle(0).with_strength(1, 0.5).remove(2),
-    ]
-    latest = stack.toggle(0).with_strength(1, 0.5).remove(2).clear()
-    assert latest.entries == ()
-    for expected in reversed(history):
-        latest = latest.undo()
-        assert described(latest) == described(expected)
-    for expected in history[1:]:
-        latest = latest.redo()
-        assert described(latest) == described(expected)
-    assert latest.redo().entries == ()
-
-
-def described(stack: RuleStack) -> list[tuple[str, float, bool]]:
-    return [(entry.rule.name, entry.rule.strength, entry.on) for entry in stack.entries]
-
-
-def test_a_change_after_undo_forgets_what_was_undone(three: list[Rule]):
-    stack = stacked(three).undo().toggle(0)
-    assert stack.redo() is stack
-    assert names(stack.undo()) == ["one", "two"]
-
-
-def test_nothing_to_undo_or_redo_is_no_error(three: list[Rule]):
-    assert RuleStack().undo() == RuleStack().redo() == RuleStack()
-    stack = stacked(three)
-    assert stack.redo() is stack
-    assert stack.undo().undo().undo().undo().entries == ()
-    assert RuleStack().clear().past == ()
-
-
-def test_positions_count_from_the_end_as_well(three: list[Rule]):
-    stack = stacked(three)
-    assert names(stack.remove(-1)) == ["one", "two"]
-    assert described(stack.toggle(-1)) == described(stack.toggle(2))
-    assert described(stack.with_strength(-3, 0.5)) == described(stack.with_strength(0, 0.5))
-    for change in (stack.remove, stack.toggle):
-        with pytest.raises(IndexError):
-            change(3)
-
-
-def test_a_stack_is_a_value(three: list[Rule]):
-    stack = stacked(three)
-    before = described(stack)
-    stack.toggle(0)
-    stack.remove(1)
-    stack.push(three[0])
-    assert described(stack) == before
-    with pytest.raises(FrozenInstanceError):
-        stack.entries = ()  # type: ignore[misc]
-
-
-def test_undoing_brings_back_the_same_pictures(small: Generator, three: list[Rule]):
-    stack = stacked(three[:2])
-    before = small.with_rules(stack).sample(spec())
-    after = stack.push(three[2])
-    assert not torch.allclose(small.with_rules(after).sample(spec()), before, atol=1e-3)
-    assert torch.equal(small.with_rules(after.undo()).sample(spec()), before)
-
-
-def test_one_wrong_rule_spoils_the_stack_whether_or_not_it_is_alone(small: Generator, three: list[Rule]):
-    stack = stacked([*three, some_rule(small_generator(1))])
-    with pytest.raises(PalimpsestError):
-        stack.compose(small)
-    assert set(stack.toggle(3).compose(small)) == {PLAIN, UP}

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dashboard.commands import options
-from dashboard.commands.console import progress, report
+from dashboard.commands.console import progress, report, warn
 from dashboard.commands.directions_opening import load_direction
+from dashboard.commands.edit_printing import draw_animation, draw_figure, film_path
+from dashboard.commands.edit_workspace import replayed, told, workspace_at, write_rules
+from dashboard.commands.opening import under
 from dashboard.commands.output import Output, draw
-from dashboard.commands.requests import SETTINGS, generator_for, load_edit, setting_options
+from dashboard.commands.requests import SETTINGS, generator_for, load_edit, pixels, setting_options
 
 if TYPE_CHECKING:
     from dissect.figures import Width
-    from rewrite_core import Edit, EditRequest, Generator
+    from rewrite_core import Edit, EditRequest, Generator, LatentSpec, Rule
 
 __all__ = ["edit"]
+
+FILMED = 8
+"""Pictures of an animation."""
 
 
 @click.command(
@@ -33,9 +40,27 @@ __all__ = ["edit"]
     type=click.Path(path_type=Path),
     help="Directions that take the context's place: the rule acts where they match.",
 )
+@click.option(
+    "--colour", metavar="#RRGGBB", help="Paste this colour, at a layer that draws the picture itself."
+)
+@click.option(
+    "--patch",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Paste the pixels of this PNG, at such a layer.",
+)
 @click.option("--name", default="", help="What to call the rule.  [default: as the file]")
 @options.place("--rule", "Rule file to write (.safetensors).")
+@options.place("--published", "The edit, in the published interface's format (.json).")
 @options.out("--pairs", "Figure of pictures before and after, or a folder of them.", folder=True)
+@options.out("--figure", "What was painted, over pictures before and after; its caption beside it as .txt.")
+@click.option(
+    "--animation",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    callback=lambda _context, _option, path: film_path(path),
+    help="The first 8 pictures while the strength grows from 0 to 1: .gif, or .mp4 through ffmpeg.",
+)
 @options.seeds("1000-1015")
 @options.width
 @options.device
@@ -46,9 +71,14 @@ def edit(
     edit: str,
     model: str | None,
     direction: Path | None,
+    colour: str | None,
+    patch: Path | None,
     name: str,
     rule: Path | None,
+    published: Path | None,
     pairs: Output | None,
+    figure: Output | None,
+    animation: Path | None,
     seeds: tuple[int, ...],
     width: Width,
     force: bool,
@@ -59,22 +89,86 @@ def edit(
     """Solve an edit for its rule.
 
     EDIT is a file saved by the app or by the published interface, or the name of an example. Its settings hold unless
-    an option gives another. With --direction, a paste needs no context.
+    an option gives another. With --direction, only an erasure needs a context. --published warns of what that format
+    cannot say.
+
+    A file that holds everything (.palimpsest.json) is made again: its rules are solved anew and compared with those in
+    it; --rule numbers them where there are several.
     """
+    workspace = workspace_at(edit)
+    if workspace is not None:
+        own = {name: value for name, value in settings.items() if value is not None}
+        if own or direction or colour or patch or name or published or force:
+            raise click.UsageError(f"{Path(edit).name} is made again as it is: it takes no setting.")
+        again = replayed(workspace, model, quiet)
+        files = write_rules(again.rules, rule) if rule else []
+        drawn = _Drawn(pairs, figure, animation, width, quiet)
+        spec = workspace.draft.latents.spec(seeds)
+        files += drawn.write(again.generator, again.rules, spec, lambda: again.request)
+        report(
+            {"model": again.generator.name, "rules": again.summary(), "files": files},
+            told(again, files),
+            as_json,
+        )
+        return
     request = load_edit(edit, settings)
     if direction:
         request = request.model_copy(update={"given": load_direction(direction)})
+    if colour or patch:
+        request = request.model_copy(update={"object": pixels(colour, patch)})
     generator, request = generator_for(request, model, force)
     solved = _solved(generator, request, name or Path(edit).stem, quiet)
     written = []
     if rule:
         solved.rule.save(rule)
         written.append(str(rule))
-    if pairs:
-        strips = {"before": generator, "after": generator.with_rules(solved.rule)}
-        written += draw(pairs, strips, request.latents.spec(seeds), width, quiet)
+    if published:
+        written.append(_publish(request, published))
+    drawn = _Drawn(pairs, figure, animation, width, quiet)
+    written += drawn.write(generator, [solved.rule], request.latents.spec(seeds), lambda: request)
     answer = {**_summary(solved), "rule": str(rule) if rule else None, "files": written}
     report(answer, _text(answer, pairs), as_json)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What is to be drawn."""
+
+    pairs: Output | None
+    figure: Output | None
+    animation: Path | None
+    width: Width
+    quiet: bool
+
+    def write(
+        self,
+        generator: Generator,
+        rules: Sequence[Rule],
+        spec: LatentSpec,
+        request: Callable[[], EditRequest],
+    ) -> list[str]:
+        """Draw all of it under `rules`, and name the files; `request` gives what was painted."""
+        written = []
+        if self.pairs:
+            strips = {"before": generator, "after": under(generator, rules)}
+            written += draw(self.pairs, strips, spec, self.width, self.quiet)
+        if self.figure:
+            written += draw_figure(self.figure, generator, request(), rules, spec, self.width, self.quiet)
+        if self.animation:
+            first = replace(spec, seeds=spec.seeds[:FILMED])
+            written.append(draw_animation(self.animation, generator, rules, first, self.quiet))
+        return written
+
+
+def _publish(request: EditRequest, path: Path) -> str:
+    """Write the edit in the published format, and warn of what is lost by that."""
+    from rewrite_core.files import write_bytes
+
+    file = request.to_published()
+    if file.warning:
+        warn(file.warning)
+    write_bytes(path, file.to_json().encode())
+    return str(path)
 
 
 def _solved(generator: Generator, request: EditRequest, name: str, quiet: bool) -> Edit:

@@ -14,9 +14,10 @@ from rewrite_core.errors import FileError, ModelMismatch
 
 if TYPE_CHECKING:
     from rewrite_core.generators import Generator
+    from rewrite_core.rules.patch import Patch
     from rewrite_core.rules.request import EditRequest
 
-__all__ = ["SETTINGS", "Setting", "generator_for", "load_edit", "setting_options"]
+__all__ = ["SETTINGS", "Setting", "generator_for", "load_edit", "pixels", "setting_options"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,17 @@ SETTINGS = {
     "layer": Setting(("layer",), str, "Layer to rewrite."),
     "rank": Setting(("rank",), int, "Directions that the rule may use."),
     "operation": Setting(
-        ("operation",), click.Choice(["paste", "erase"]), "Paste the copy, or erase the context."
+        ("operation",),
+        click.Choice(["paste", "erase", "remove"]),
+        "Paste the copy, erase the context, or remove what its directions match.",
     ),
+    "scale": Setting(("scale",), float, "Of what is copied, 0.25 to 4."),
+    "flip": Setting(
+        ("flip",),
+        click.Choice(["none", "horizontal", "vertical", "both"]),
+        "Which way the copy is turned over.",
+    ),
+    "alpha": Setting(("alpha",), float, "What a removal leaves: 0 nothing, 1 all of it; -10 to 10."),
     "erase_units": Setting(("erase_units",), int, "Units that an erasure silences, of 512."),
     "locality": Setting(
         ("solver", "locality"), float, "Weight of what changes elsewhere; 0 pays no heed to it."
@@ -88,6 +98,23 @@ def load_edit(edit: str, settings: Mapping[str, Any]) -> EditRequest:
                 part = part[section]
             part[last] = value
     return EditRequest.from_json(data, path.name)
+
+
+def pixels(colour: str | None, patch: Path | None) -> Patch:
+    """What `--colour` or `--patch` gives to paste.
+
+    Raises:
+        FileError, RequestError: the file cannot be read, is no PNG or too large; or no colour is written so.
+        UsageError: both are given.
+    """
+    from rewrite_core.files import read_bytes
+    from rewrite_core.rules.patch import LARGEST_PNG, Patch
+
+    if colour and patch:
+        raise click.UsageError("Give --colour or --patch, not both.")
+    if patch:
+        return Patch.from_png(read_bytes(patch, what=patch.name, limit_bytes=LARGEST_PNG), patch.name)
+    return Patch.of_colour(colour or "")
 
 
 def generator_for(request: EditRequest, model: str | None, force: bool) -> tuple[Generator, EditRequest]:

@@ -28,7 +28,6 @@ from dashboard.session import Session, drawn
 from dashboard.text import plain
 from dashboard.words import counted, percent
 from dissect.provenance import measured
-from rewrite_core.errors import PalimpsestError
 from rewrite_core.pictures import WHITE, enlarge, outline
 
 if TYPE_CHECKING:

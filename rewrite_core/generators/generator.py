@@ -226,6 +226,14 @@ class Generator(ABC):
         """How much each input channel counts in the energy, [N, C]; None where nothing is demodulated."""
         return None
 
+    def paints(self, layer: str) -> bool:
+        """Whether the layer's value is the picture itself, but for activations that can be undone at each place."""
+        return False
+
+    def _unrendered(self, layer: str, pictures: Tensor) -> Tensor:
+        """See `unrendered`; the layer is one that `paints`."""
+        raise NotImplementedError(layer)
+
     # What follows from it.
 
     @property
@@ -352,6 +360,31 @@ class Generator(ABC):
     def respond(self, layer: str, keys: Tensor, weight: Tensor) -> Tensor:
         """The layer's linear map: keys [N, c, h, w] and a weight [O, c, kh, kw] → [N, O, H, W], for any c and O."""
         return self.layer(layer).convolution(keys, weight)
+
+    def require_paints(self, layer: str) -> None:
+        """Check that pixels can be pasted at the layer.
+
+        Raises:
+            LayerError: it does not draw the picture itself, with those that do.
+        """
+        if not self.paints(self.layer(layer).name):
+            able = ", ".join(name for name in self.layers if self.paints(name))
+            raise LayerError(
+                found=f"pixels to paste at {layer}, which does not draw the picture itself",
+                expected=f"{able}, which does" if able else f"a layer that does, and {self.name} has none",
+                remedy="Choose that layer, or copy from a picture." if able else "Copy from a picture.",
+            )
+
+    def unrendered(self, layer: str, pictures: Tensor) -> Tensor:
+        """Values [N, O, H, W] that are rendered as `pictures` [N, 3, H, W], whatever the latents and the size.
+
+        Where an activation cannot reach a colour, the value stops half a byte short of its limit.
+
+        Raises:
+            LayerError: the layer does not draw the picture itself, with those that do.
+        """
+        self.require_paints(layer)
+        return self._unrendered(layer, pictures)
 
     def energy(self, at: LayerInput, weight: Tensor) -> Tensor | None:
         """Σ over inputs and taps of (scale · weight)², [N, O]; None where nothing is demodulated."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,8 @@ from rewrite_core.generators.stack import ConvolutionModule, describe
 __all__ = ["SequentialGenerator", "from_sequential"]
 
 LARGEST_PICTURE = 4096
+SHORT = 2e-3
+"""How far from the limits of tanh and sigmoid, as a share of their range, a value is taken back."""
 TWO = LatentSpec((0, 1))
 """What modules that no step describes are tried on."""
 
@@ -113,6 +115,24 @@ class SequentialGenerator(LayeredGenerator):
     def pictures(self, latents: Latents) -> Tensor:
         """Run the whole stack, which need not have a layer."""
         return self._picture(self.network(self._start(latents)))
+
+    def paints(self, layer: str) -> bool:
+        """Whether nothing but activations that can be undone follows the layer."""
+        return all(type(module) in _UNDONE for module in self._behind(layer))
+
+    def _unrendered(self, layer: str, pictures: Tensor) -> Tensor:
+        low, high = self.output_range
+        drawn = (pictures + 1) * ((high - low) / 2) + low  # [N, 3, H, W]
+        if self.layers[layer].out_channels == 1:
+            drawn = drawn.mean(1, keepdim=True)  # [N, 1, H, W]
+        for module in reversed(self._behind(layer)):
+            drawn = _UNDONE[type(module)](module, drawn)
+        return drawn
+
+    def _behind(self, layer: str) -> list[nn.Module]:
+        """The steps that follow a layer."""
+        names = [name for name, _ in self.network.named_children()]
+        return list(self.network.children())[names.index(layer) + 1 :]
 
     def weight(self, layer: str) -> Tensor:
         """The layer's weight [O, C, kh, kw]."""
@@ -197,6 +217,21 @@ class SequentialGenerator(LayeredGenerator):
         low, high = self.output_range
         centred = (drawn - low) * (2.0 / (high - low)) - 1.0  # [N, 1 or 3, H, W] in [-1, 1]
         return centred.expand(-1, 3, -1, -1)  # [N, 3, H, W]
+
+
+def _unsquashed(module: nn.Module, drawn: Tensor) -> Tensor:
+    """Tanh or sigmoid undone, short of their limits."""
+    if isinstance(module, nn.Sigmoid):
+        return drawn.clamp(SHORT, 1 - SHORT).logit()
+    return drawn.clamp(2 * SHORT - 1, 1 - 2 * SHORT).atanh()
+
+
+_UNDONE: Mapping[type[nn.Module], Callable[[nn.Module, Tensor], Tensor]] = {
+    nn.Tanh: _unsquashed,
+    nn.Sigmoid: _unsquashed,
+    nn.Identity: lambda module, drawn: drawn,
+}
+"""Activation → the value that it was given, from what it drew."""
 
 
 def from_sequential(

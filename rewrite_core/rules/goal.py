@@ -16,7 +16,8 @@ from torch import Tensor
 from rewrite_core.generators import Box, Generator, Layer, LayerInput
 from rewrite_core.memory import observe, rank_images, unit_energy
 from rewrite_core.rules.painted import latents_of, painted_keys
-from rewrite_core.rules.request import EditRequest, Painted
+from rewrite_core.rules.posing import posed
+from rewrite_core.rules.request import EditRequest, Example, Painted, Patch
 
 __all__ = ["Goal", "copy_paste", "erase", "erased_units", "placed", "whole_cells"]
 
@@ -30,22 +31,28 @@ class Goal:
     box: Box
 
 
-def copy_paste(generator: Generator, layer: str, request: EditRequest) -> Goal:
+def copy_paste(
+    generator: Generator, layer: str, request: EditRequest, example: Example | None = None
+) -> Goal:
     """The copied values, blended by their soft mask onto the middle of the painted paste region.
 
-    Raises:
-        RequestError: if copy or paste is missing, or its mask is empty at this layer's resolution.
-    """
-    source, target = request.painted("object"), request.painted("paste")
-    grid = generator.layer(layer)
-    size, margin = grid.value_size, grid.value_margin
-    top, left, bottom, right = source.mask.bounds(size, margin)
-    copied = _values(generator, layer, request, source)[..., top:bottom, left:right]  # [1, O, bh, bw]
-    alpha = source.mask.area(size, margin).to(copied.device)[top:bottom, left:right]  # [bh, bw]
+    They are scaled and flipped first, as the `example` says: the first of the request's, unless another is given. What
+    is larger than the map loses its edges.
 
-    at = generator.keys(latents_of(generator, request, target.image), layer)
+    Raises:
+        RequestError: if copy or paste is missing, its mask is empty at this layer's resolution, or nothing of it is
+            left once it is scaled.
+        LayerError: if pixels are to be pasted, and the layer does not draw the picture itself.
+    """
+    example = example or request.pairs[0]
+    grid = generator.layer(layer)
+    size = grid.value_size
+    region = example.paste.mask.bounds(size, grid.value_margin)
+    copied, alpha = _copied(generator, layer, request, example)  # [1, O, bh, bw], [bh, bw]
+
+    at = generator.keys(latents_of(generator, request, example.paste.image), layer)
     wanted = generator.values(at).clone()  # [1, O, H, W]
-    box = placed((bottom - top, right - left), target.mask.bounds(size, margin), size)
+    box = placed((alpha.shape[0], alpha.shape[1]), region, size)
     top, left, bottom, right = box
     wanted[..., top:bottom, left:right].lerp_(copied, alpha.expand_as(copied))
     return Goal(at, wanted, whole_cells(box, grid))
@@ -102,6 +109,36 @@ def placed(shape: tuple[int, int], region: Box, size: tuple[int, int]) -> Box:
     y = max(0, min(size[0] - height, (top + bottom) // 2 - height // 2))
     x = max(0, min(size[1] - width, (left + right) // 2 - width // 2))
     return (y, x, y + height, x + width)
+
+
+def _copied(
+    generator: Generator, layer: str, request: EditRequest, example: Example
+) -> tuple[Tensor, Tensor]:
+    """Values [1, O, bh, bw] to paste, no larger than the map, and how much of each, [bh, bw]."""
+    grid, copied = generator.layer(layer), example.object
+    size, margin = grid.value_size, grid.value_margin
+    if isinstance(copied, Patch):
+        return _patched(generator, layer, copied, example)
+    top, left, bottom, right = copied.mask.bounds(size, margin)
+    values = _values(generator, layer, request, copied)[..., top:bottom, left:right]  # [1, O, bh, bw]
+    alpha = copied.mask.area(size, margin).to(values.device)[top:bottom, left:right]  # [bh, bw]
+    return posed(values, alpha, example, size)
+
+
+def _patched(generator: Generator, layer: str, patch: Patch, example: Example) -> tuple[Tensor, Tensor]:
+    """The same of pixels: a picture is brought to the map where it is larger, a colour fills the paste region."""
+    size = generator.layer(layer).value_size
+    pixels, alpha = (
+        patch.picture().to(generator.device),
+        patch.alpha.to(generator.device),
+    )  # [1, 3, h, w], [h, w]
+    if patch.colour:
+        top, left, bottom, right = example.paste.mask.bounds(size)
+        area = example.paste.mask.area(size).to(alpha)[top:bottom, left:right]  # [bh, bw]
+        pixels, alpha = pixels.expand(-1, -1, *area.shape), alpha * area
+    fitting = min(1.0, size[0] / alpha.shape[0], size[1] / alpha.shape[1])
+    pixels, alpha = posed(pixels, alpha, example, size, fitting)
+    return generator.unrendered(layer, pixels), alpha
 
 
 def _values(generator: Generator, layer: str, request: EditRequest, painted: Painted) -> Tensor:

@@ -58,14 +58,22 @@ class Regions:
                 painted = Painted(self._image(image, where), _mask(url, where))
             case _:
                 raise wrong(where, entry, "[picture number, PNG data URL]")
-        self.pixels_left -= painted.mask.pixels.size
+        self.count(painted.mask.pixels.size, where)
+        return painted
+
+    def count(self, pixels: int, where: str) -> None:
+        """Take so many off what a file may decode to.
+
+        Raises:
+            MaskError: they are too many.
+        """
+        self.pixels_left -= pixels
         if self.pixels_left < 0:
             raise MaskError(
                 found=f"{where}: more than {TOTAL_PIXELS:,} pixels in all masks up to here",
                 expected="fewer",
                 remedy="Use smaller masks.",
             )
-        return painted
 
     def _image(self, image: Any, where: str) -> PictureId:
         if type(image) is not int or not -len(self.own) <= image <= self.last:
@@ -73,14 +81,14 @@ class Regions:
         return image if image >= 0 else self.own[-1 - image]
 
 
-def require_area(painted: Painted | tuple[Painted, ...] | None, name: str) -> None:
-    """Refuse an empty mask; `name` is the field it is in.
+def require_area(painted: object, name: str) -> None:
+    """Refuse an empty mask in a region or a tuple of them; `name` is the field it is in.
 
     Raises:
         MaskError: naming the first picture with one.
     """
     for region in painted if isinstance(painted, tuple) else (painted,):
-        if region is not None and region.mask.empty:
+        if isinstance(region, Painted) and region.mask.empty:
             raise MaskError(
                 found=f"an empty mask in {name} (picture {region.image})",
                 expected="a painted region",

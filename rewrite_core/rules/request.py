@@ -2,7 +2,7 @@
 
 An `EditRequest` holds painted regions, each a `Painted` (a picture and a mask):
 
-    object   what to copy
+    object   what to copy; or a `Patch`, a colour or pixels, where the layer draws the picture itself
     paste    where to put it; for an erasure, where to erase
     key      the context: the rule acts wherever the layer finds something like it
     query    what "match selection" last looked for: part of published files, without effect on the edit
@@ -23,7 +23,10 @@ A region may be painted on a picture of one's own (`rewrite_core/generators/own.
 holds its latents under ``pictures``, and -1, -2, … number these in their order: numbers, as that interface expects.
 
 Instead of a context, directions may be `given`: found elsewhere, of any origin. The file holds theirs under ``given``,
-in base64. A paste then needs no context; an erasure does, for the units that it silences.
+in base64. Only an erasure then needs a context, for the units that it silences.
+
+Further copy–paste pairs are the request's `examples`: its rule is solved for all of them at once. `to_published` writes
+the file as the published interface does, without a key of ours, and says what is lost by that.
 """
 
 from __future__ import annotations
@@ -42,34 +45,37 @@ from rewrite_core.errors import FileError, LayerError, RequestError
 from rewrite_core.files import read_json, write_bytes
 from rewrite_core.generators.latents import LAST_ROW, LAST_SEED
 from rewrite_core.generators.own import OwnPicture
+from rewrite_core.rules.example import Example, copied_of, read_examples, read_patch
+from rewrite_core.rules.patch import Patch
+from rewrite_core.rules.published_file import PublishedFile, published_file
 from rewrite_core.rules.regions import TOTAL_PIXELS, Painted, Regions, pairs, require_area, short, wrong
-from rewrite_core.rules.settings import EditSettings, LatentSettings
+from rewrite_core.rules.settings import EditSettings, LatentSettings, Operation
 
-__all__ = ["TOTAL_PIXELS", "EditRequest", "Painted"]
+__all__ = ["TOTAL_PIXELS", "EditRequest", "Example", "Painted", "Patch"]
 
 VERSION = 1
 MOST_OWN = 1024  # pictures of one's own in one file
 
 _OURS = "palimpsest"
-_NO_SETTINGS = ("version", "protect", "pictures", "given")
+_NO_SETTINGS = ("version", "protect", "pictures", "given", "patch", "examples")
 _PUBLISHED = ("object", "paste", "key", "query")
 _MEANING = {"object": "a region to copy", "paste": "a region to paste into", "key": "a context"}
-_NEEDS: dict[str, tuple[Literal["object", "paste", "key"], ...]] = {
-    "paste": ("object", "paste", "key"),
-    "erase": ("key",),
-}
+_GIVEN_WILL_DO: tuple[Operation, ...] = ("paste", "remove")
+"""Operations for which given directions stand in for the context."""
 
 
 class EditRequest(EditSettings):
     """A frozen description of an edit; change it with ``request.model_copy(update={...})``."""
 
-    object: InstanceOf[Painted] | None = None
+    object: InstanceOf[Painted] | InstanceOf[Patch] | None = None
     paste: InstanceOf[Painted] | None = None
     key: tuple[InstanceOf[Painted], ...] = ()
     query: InstanceOf[Painted] | None = None
     protect: tuple[InstanceOf[Painted], ...] = ()
     given: InstanceOf[Direction] | None = None
     """Directions that take the context's place, the first `rank` of them."""
+    examples: tuple[InstanceOf[Example], ...] = ()
+    """Copy–paste pairs besides `object` and `paste`."""
 
     @classmethod
     def from_json(cls, source: str | bytes | Mapping[str, Any], what: str = "the edit") -> EditRequest:
@@ -92,29 +98,42 @@ class EditRequest(EditSettings):
             key = (paste,) if paste else ()
         return cls(
             **dict(settings),
-            object=regions.one(data.get("object"), "object"),
+            object=copied_of(
+                regions.one(data.get("object"), "object"),
+                read_patch(ours.get("patch"), regions, f"{_OURS}.patch") if ours else None,
+            ),
             paste=paste,
             key=key,
             query=regions.one(data.get("query"), "query"),
             protect=regions.many(ours.get("protect"), f"{_OURS}.protect") if ours else (),
             given=_given(ours.get("given"), f"{what}: {_OURS}.given") if ours else None,
+            examples=read_examples(ours.get("examples"), regions, f"{_OURS}.examples") if ours else (),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The request as decoded JSON, which `from_json` reads back exactly."""
-        own = self.own
-        published = {name: pairs(getattr(self, name), own) for name in _PUBLISHED}
+        own, copied = self.own, self.object
+        drawn = {"object": None if isinstance(copied, Patch) else copied}
+        published = {name: pairs(drawn.get(name, getattr(self, name)), own) for name in _PUBLISHED}
         settings = self.model_dump(mode="json", include=set(EditSettings.model_fields))
         ours = {"version": VERSION, **settings, "protect": pairs(self.protect, own)}
         if own:
             ours["pictures"] = [picture.model_dump(mode="json") for picture in own]
         if self.given:
             ours["given"] = base64.b64encode(self.given.to_bytes()).decode("ascii")
+        if isinstance(copied, Patch):
+            ours["patch"] = copied.to_data_url()
+        if self.examples:
+            ours["examples"] = [example.to_json(own) for example in self.examples]
         return {**{name: regions for name, regions in published.items() if regions}, _OURS: ours}
 
     def to_json(self) -> str:
         """The request as text, which `from_json` reads back exactly."""
         return json.dumps(self.to_dict(), indent=1)
+
+    def to_published(self) -> PublishedFile:
+        """The request as the published interface writes it, and what of it that cannot say (`published_file.py`)."""
+        return published_file(self)
 
     @classmethod
     def load(cls, source: Path | bytes) -> EditRequest:
@@ -129,9 +148,22 @@ class EditRequest(EditSettings):
     @property
     def own(self) -> tuple[OwnPicture, ...]:
         """The pictures of one's own that are painted on, each once."""
-        regions = [self.object, self.paste, *self.key, self.query, *self.protect]
-        images = dict.fromkeys(painted.image for painted in regions if painted)
+        further = [painted for example in self.examples for painted in example.painted]
+        regions = [self.object, self.paste, *self.key, self.query, *self.protect, *further]
+        images = dict.fromkeys(painted.image for painted in regions if isinstance(painted, Painted))
         return tuple(image for image in images if isinstance(image, OwnPicture))
+
+    @property
+    def pairs(self) -> tuple[Example, ...]:
+        """Every copy–paste pair: `object` and `paste`, which may both be missing, then the `examples`.
+
+        Raises:
+            RequestError: there is none, or one half of the first is missing.
+        """
+        if self.examples and self.object is None and self.paste is None:
+            return self.examples
+        copied = self.object if isinstance(self.object, Patch) else self.painted("object")
+        return Example(copied, self.painted("paste"), self.scale, self.flip), *self.examples
 
     def painted(self, name: Literal["object", "paste", "key"]) -> Painted:
         """The region of that name; of a context, the first.
@@ -140,22 +172,24 @@ class EditRequest(EditSettings):
             RequestError: nothing is painted there.
         """
         region = {"object": self.object, "paste": self.paste, "key": self.key[0] if self.key else None}[name]
-        if region is None:
+        if not isinstance(region, Painted):
             meaning = _MEANING[name]
-            raise RequestError(found=f"no {name} in the edit", expected=meaning, remedy=f"Paint {meaning}.")
+            found = f"no {name} in the edit" if region is None else f"{region} as the {name} of the edit"
+            raise RequestError(found=found, expected=meaning, remedy=f"Paint {meaning}.")
         return region
 
     def require_complete(self) -> None:
-        """Check that all that the operation needs is painted: for an erasure, a context alone.
+        """Check that all that the operation needs is painted: a context, and for a paste what goes where.
 
-        Given directions stand in for the context of a paste.
+        Given directions stand in for the context, but for an erasure.
 
         Raises:
             RequestError: a region is missing; a MaskError where its mask is empty.
         """
-        for name in _NEEDS[self.operation]:
-            if not (name == "key" and self.given and self.operation == "paste"):
-                self.painted(name)
+        if self.operation == "paste":
+            _ = self.pairs
+        if not (self.given and self.operation in _GIVEN_WILL_DO):
+            self.painted("key")
         self.require_areas()
 
     def require_areas(self) -> None:
@@ -166,6 +200,8 @@ class EditRequest(EditSettings):
         """
         for field in ("object", "paste", "key", "protect"):
             require_area(getattr(self, field), field)
+        for index, example in enumerate(self.examples):
+            require_area(example.painted, f"examples.{index}")
 
     def check(self, layers: Collection[str]) -> None:
         """Check that the edit can be made on a generator with these `layers`.

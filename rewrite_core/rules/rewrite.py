@@ -1,4 +1,4 @@
-"""From a request to a rule: context → directions, copy and paste → goal, both → Λ.
+"""From a request to a rule: context → directions, copies and pastes → goals, both → Λ.
 
 generator = open_generator("anime64-dcgan")
 request = EditRequest.load("edit.json")
@@ -21,18 +21,20 @@ from rewrite_core.generators.own import key_of
 from rewrite_core.memory import observe, outside, second_moment_of
 from rewrite_core.rules.goal import Goal, copy_paste, erase
 from rewrite_core.rules.painted import painted_keys, protected_moment
+from rewrite_core.rules.patch import Patch
 from rewrite_core.rules.request import EditRequest
 from rewrite_core.rules.rule import Provenance, Rule, versions
+from rewrite_core.rules.scaling import removed
 from rewrite_core.rules.settings import ModelRef
 from rewrite_core.rules.solve import Solved, solve
 from rewrite_core.statistics import LayerStatistics, Store, layer_statistics
 
-__all__ = ["Edit", "check_model", "completed", "direction_of", "goal_of", "rewrite"]
+__all__ = ["Edit", "check_model", "completed", "direction_of", "goals_of", "rewrite"]
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """A rule, and what the solver says of it."""
+    """A rule, and what is true of it."""
 
     rule: Rule
     direction: Direction
@@ -77,9 +79,12 @@ def rewrite(
             remedy="Gather them with layer_statistics, or leave them out.",
         )
     direction = direction_of(generator, request, statistics)
-    goal = goal_of(generator, request, statistics)
     vectors = direction.vectors.to(generator.device, torch.float32)
-    solved = solve(generator, goal, vectors, statistics, request.solver, progress)
+    if request.operation == "remove":
+        solved = removed(generator, direction, statistics, request.alpha)
+    else:
+        goals = goals_of(generator, request, statistics)
+        solved = solve(generator, goals, vectors, statistics, request.solver, progress)
     provenance = Provenance(
         model=generator.name,
         fingerprint=generator.fingerprint,
@@ -118,12 +123,18 @@ def completed(request: EditRequest, generator: Generator) -> EditRequest:
     """`request` with the generator's name, and a layer if it has none, once it is known to be complete.
 
     The layer is that of the given directions; without any, the generator's default one.
+
+    Raises:
+        RequestError, LayerError, ModelMismatch: as `EditRequest.check` and `check_model`; or pixels are to be pasted at
+            a layer that does not draw the picture itself.
     """
     model = ModelRef(name=generator.pristine.name, fingerprint=generator.pristine.fingerprint)
     layer = request.layer or (request.given.layer if request.given else generator.default_layer)
     filled = request.model_copy(update={"layer": layer, "model": model})
     check_model(request, generator)
     filled.check(generator.layers)
+    if filled.operation == "paste" and any(isinstance(pair.object, Patch) for pair in filled.pairs):
+        generator.require_paints(layer)
     return filled
 
 
@@ -161,7 +172,8 @@ def direction_of(generator: Generator, request: EditRequest, statistics: LayerSt
 
 def _context(request: EditRequest, layer: str) -> dict[str, Any]:
     """What a direction of the request's context is computed from: the request without what is copied and pasted."""
-    alone = request.model_copy(update={"object": None, "paste": None, "query": None, "layer": layer})
+    pasted = {"object": None, "paste": None, "examples": (), "scale": 1.0, "flip": "none"}
+    alone = request.model_copy(update={**pasted, "query": None, "layer": layer})
     return {
         "context": [key_of(painted.image) for painted in request.key],
         "request": alone.to_dict(),
@@ -169,8 +181,15 @@ def _context(request: EditRequest, layer: str) -> dict[str, Any]:
     }
 
 
-def goal_of(generator: Generator, request: EditRequest, statistics: LayerStatistics) -> Goal:
-    """The goal of the request's operation."""
+def goals_of(generator: Generator, request: EditRequest, statistics: LayerStatistics) -> tuple[Goal, ...]:
+    """The goals of the request's operation: one for each copy–paste pair, one for an erasure; none to remove.
+
+    Raises:
+        RequestError, LayerError: as `copy_paste` and `erase`.
+    """
+    layer = statistics.layer
+    if request.operation == "remove":
+        return ()
     if request.operation == "erase":
-        return erase(generator, statistics.layer, request, statistics.second_moment)
-    return copy_paste(generator, statistics.layer, request)
+        return (erase(generator, layer, request, statistics.second_moment),)
+    return tuple(copy_paste(generator, layer, request, example) for example in request.pairs)

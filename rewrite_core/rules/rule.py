@@ -1,8 +1,8 @@
-"""A rule, and a stack of them: changes of a generator's weights as frozen values.
+"""A rule: a change of a generator's weights as a frozen value.
 
 A `Rule` is ``W' = W + strength · Λ D`` at one layer, with D [R, C] the directions of a context and Λ [O, R, kh, kw].
-A `RuleStack` is an ordered set of rules, each with a switch; the edited weight is always composed afresh from the
-pristine one in stack order, so undo, redo, reorder and strength are exact.
+Rules add up: `composed` makes the edited weights afresh from the pristine ones, whatever was on before. An ordered set
+of rules with switches, undo and redo is a `rewrite_core.rules.stack.RuleStack`.
 
 A rule file is a small safetensors file (kilobytes, nothing executable) whose header says which generator the rule was
 made for and how; it is refused on another generator unless `Rule.adopted_by` says otherwise.
@@ -11,7 +11,7 @@ made for and how; it is refused on another generator unless `Rule.adopted_by` sa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +34,7 @@ from rewrite_core.generators import Generator
 from rewrite_core.rules.low_rank import change, orthonormalised
 from rewrite_core.settings import Settings
 
-__all__ = ["Entry", "Provenance", "Rule", "RuleStack", "versions"]
+__all__ = ["Provenance", "Rule", "composed", "versions"]
 
 STRONGEST = 100
 """The greatest strength, either way."""
@@ -51,6 +51,8 @@ class Provenance(Settings):
     strength: float = Field(default=1.0, ge=-STRONGEST, le=STRONGEST)
     beneath: tuple[str, ...] = ()
     """Digests of the rules that were on when this one was made."""
+    merged: tuple[str, ...] = ()
+    """Digests of the rules that this one is the sum of (`rewrite_core.rules.merging`)."""
     request: dict[str, Any] | None = None
     """The edit request, masks resolved, as `EditRequest.to_json` writes it."""
     result: dict[str, float | int | str] = Field(default_factory=dict)
@@ -160,7 +162,7 @@ class Rule:
 
     def compose(self, generator: Generator) -> Mapping[str, Tensor]:
         """The edited weight, so that a single rule can be given to `Generator.with_rules`."""
-        return RuleStack().push(self).compose(generator)
+        return composed(generator, [self])
 
     def save(self, path: Path | str) -> None:
         """Write the rule file."""
@@ -216,85 +218,20 @@ class Rule:
             )
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A rule in a stack, and whether it is on."""
+def composed(generator: Generator, rules: Iterable[Rule]) -> dict[str, Tensor]:
+    """Layer → edited weight [O, C, kh, kw]: the pristine weight plus the change of every rule at it, in their order.
 
-    rule: Rule
-    on: bool = True
-
-
-@dataclass(frozen=True)
-class RuleStack:
-    """Rules in order, each with a switch, and the stacks before and after it (undo, redo)."""
-
-    entries: tuple[Entry, ...] = ()
-    past: tuple[tuple[Entry, ...], ...] = ()
-    future: tuple[tuple[Entry, ...], ...] = ()
-
-    @property
-    def active(self) -> tuple[Rule, ...]:
-        """The rules that are on, in order."""
-        return tuple(entry.rule for entry in self.entries if entry.on)
-
-    def compose(self, generator: Generator) -> dict[str, Tensor]:
-        """Layer → edited weight: the pristine weight plus every active rule's change, in stack order.
-
-        Raises:
-            ModelMismatch, LayerError: if a rule was not made for `generator`.
-            RequestError: if a weight becomes too large for float32.
-        """
-        pristine = generator.pristine
-        weights: dict[str, Tensor] = {}  # summed in float64: opposite rules cancel exactly
-        for rule in self.active:
-            rule.check(pristine)
-            base = weights.get(rule.layer, pristine.weight(rule.layer).double())
-            weights[rule.layer] = base + rule.change().to(base)
-        return {layer: _finite(weight.float(), layer) for layer, weight in weights.items()}
-
-    def push(self, rule: Rule) -> RuleStack:
-        """With `rule` on top."""
-        return self._then((*self.entries, Entry(rule)))
-
-    def toggle(self, index: int) -> RuleStack:
-        """With the switch of one rule turned."""
-        return self._with(index, replace(self.entries[index], on=not self.entries[index].on))
-
-    def with_strength(self, index: int, strength: float) -> RuleStack:
-        """With one rule at another strength."""
-        return self._with(
-            index, replace(self.entries[index], rule=self.entries[index].rule.with_strength(strength))
-        )
-
-    def remove(self, index: int) -> RuleStack:
-        """Without one rule."""
-        entries = list(self.entries)
-        del entries[index]
-        return self._then(tuple(entries))
-
-    def clear(self) -> RuleStack:
-        """Without any rule: the generator as it was loaded."""
-        return self._then(())
-
-    def undo(self) -> RuleStack:
-        """The stack before the last change; itself if there is none."""
-        if not self.past:
-            return self
-        return RuleStack(self.past[-1], self.past[:-1], (self.entries, *self.future))
-
-    def redo(self) -> RuleStack:
-        """The stack that was undone last; itself if there is none."""
-        if not self.future:
-            return self
-        return RuleStack(self.future[0], (*self.past, self.entries), self.future[1:])
-
-    def _with(self, index: int, entry: Entry) -> RuleStack:
-        entries = list(self.entries)
-        entries[index] = entry
-        return self._then(tuple(entries))
-
-    def _then(self, entries: tuple[Entry, ...]) -> RuleStack:
-        return self if entries == self.entries else RuleStack(entries, (*self.past, self.entries), ())
+    Raises:
+        ModelMismatch, LayerError: if a rule was not made for `generator`.
+        RequestError: if a weight becomes too large for float32.
+    """
+    pristine = generator.pristine
+    weights: dict[str, Tensor] = {}  # summed in float64: opposite rules cancel exactly
+    for rule in rules:
+        rule.check(pristine)
+        base = weights.get(rule.layer, pristine.weight(rule.layer).double())
+        weights[rule.layer] = base + rule.change().to(base)
+    return {layer: _finite(weight.float(), layer) for layer, weight in weights.items()}
 
 
 def _finite(weight: Tensor, layer: str) -> Tensor:

@@ -31,6 +31,7 @@ float32, as all rules do. P is that of the rounded D: W' C Dᵀ vanishes althoug
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,7 +41,10 @@ from rewrite_core.directions import Direction
 from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator
 from rewrite_core.memory import SPECTRAL_CUT
+from rewrite_core.rules.elsewhere import elsewhere
 from rewrite_core.rules.rule import Provenance, Rule, versions
+from rewrite_core.rules.solve import Solved
+from rewrite_core.statistics import LayerStatistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +54,7 @@ __all__ = [
     "left_over",
     "output_channels",
     "published_zero_rule",
+    "removed",
     "scaling_rule",
     "written",
 ]
@@ -83,6 +88,30 @@ def scaling_rule(
     delta = (alpha - 1) * torch.einsum("ocyx,cr->oryx", weight, matched)  # Λ [O, R, kh, kw]
     return _rule(
         generator, direction, rounded, delta, name or _called(direction, alpha), {"alpha": float(alpha)}
+    )
+
+
+def removed(generator: Generator, direction: Direction, statistics: LayerStatistics, alpha: float) -> Solved:
+    """The same as a solution, for an edit whose operation is `remove`.
+
+    Its losses are shares of what the layer draws for the patterns (`left_over`): 1 before, and what is left.
+
+    Raises:
+        RequestError, ModelMismatch, LayerError: as `scaling_rule`.
+    """
+    started = time.perf_counter()
+    moment = statistics.second_moment
+    rule = scaling_rule(generator, direction, moment, alpha)
+    delta = rule.delta.to(generator.device)
+    spread = elsewhere(generator.pristine, statistics, rule.directions.to(delta))
+    return Solved(
+        delta=delta,
+        loss_before=1.0,
+        loss=left_over(generator.pristine.weight(direction.layer), rule, moment, direction),
+        elsewhere=spread.change(delta.flatten(1)),
+        iterations=0,
+        stopped="closed form",
+        seconds=time.perf_counter() - started,
     )
 
 

@@ -14,7 +14,14 @@ from rewrite_core.directions import ContextSettings
 from rewrite_core.generators.latents import LatentSpec, Scheme
 from rewrite_core.settings import Settings
 
-__all__ = ["EditSettings", "LatentSettings", "ModelRef", "SolverSettings"]
+__all__ = ["EditSettings", "Flip", "LatentSettings", "ModelRef", "Operation", "Posed", "SolverSettings"]
+
+Flip = Literal["none", "horizontal", "vertical", "both"]
+"""Which way what is copied is turned over: left and right, top and bottom, both."""
+
+Operation = Literal["paste", "erase", "remove"]
+"""`paste` draws the copy in the context's place, `erase` silences the units that fire there, `remove` scales what its
+directions match (`scaling.py`), without a picture to aim at."""
 
 
 class ModelRef(Settings):
@@ -45,15 +52,25 @@ class SolverSettings(Settings):
     iterations: int = Field(default=30, ge=1, le=10_000)
 
 
-class EditSettings(Settings):
+class Posed(Settings):
+    """How what is copied is pasted, on the layer's value map."""
+
+    scale: float = Field(default=1.0, ge=0.25, le=4)
+    """How many times as large."""
+    flip: Flip = "none"
+
+
+class EditSettings(Posed):
     """Everything that decides an edit besides the painted regions."""
 
     model: ModelRef | None = None
     latents: LatentSettings = LatentSettings()
     layer: str | None = None
     rank: int = Field(default=1, ge=1, le=4096)
-    operation: Literal["paste", "erase"] = "paste"
+    operation: Operation = "paste"
     erase_units: int = Field(default=30, ge=1, le=65_536)
     """How many key units `erase` silences."""
+    alpha: float = Field(default=0.0, ge=-10, le=10)
+    """What `remove` leaves of what the directions match: 0 nothing, 1 all of it."""
     direction: ContextSettings = ContextSettings()
     solver: SolverSettings = SolverSettings()

@@ -12,8 +12,9 @@ The objective is unit-free::
 
     mean |wanted - value(Λ)| / (the same at Λ = 0)  +  locality · E‖respond(k, ΛD)‖² / E‖respond(k, W)‖²
 
-The second term is the relative squared change elsewhere (`elsewhere.py`; with the drift of the norm where the layer is
-demodulated). The demodulation's sum of squares is a small quadratic in Λ, so no step touches the weight itself.
+With several goals (copy–paste examples) the first term is its mean over them (`term.py`). The second is the relative
+squared change elsewhere (`elsewhere.py`; with the drift of the norm where the layer is demodulated). The demodulation's
+sum of squares is a small quadratic in Λ, so no step touches the weight itself.
 
 The minimiser is iteratively reweighted least squares: |x| is replaced by the parabola that touches √(x² + ε²) where x
 is now, ε is halved from the starting residual down to `SMOOTHING` of it, and each parabola is minimised by one
@@ -27,22 +28,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd import grad
 
 from rewrite_core.errors import Cancelled, RequestError
 from rewrite_core.generators import Generator, Progress
-from rewrite_core.rules.elsewhere import Elsewhere, Energy, elsewhere, energy_of
+from rewrite_core.rules.elsewhere import Elsewhere, elsewhere
 from rewrite_core.rules.goal import Goal
-from rewrite_core.rules.low_rank import basis_responses, change
+from rewrite_core.rules.low_rank import change
 from rewrite_core.rules.settings import SolverSettings
+from rewrite_core.rules.term import Term, term_of
 from rewrite_core.statistics import LayerStatistics
 
-__all__ = ["Solved", "loss_of", "solve"]
+__all__ = ["GoalLoss", "Solved", "loss_of", "solve"]
 
 SMOOTHING = 1e-3
 """The smallest ε, as a share of the residual at the start."""
@@ -59,16 +60,27 @@ CURVATURE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
+class GoalLoss:
+    """Mean L1 in one goal's box, under the pristine weight and under ``W + ΛD``."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
 class Solved:
     """Λ and what is true of it.
 
     Attributes:
         delta: Λ [O, R, kh, kw].
-        loss_before: mean L1 between wanted and present values in the box, under the pristine weight.
+        loss_before: mean L1 between wanted and present values in the box, under the pristine weight; of several goals
+            the mean.
         loss: the same under ``W + ΛD``, recomputed from that very weight.
+        goals: both, of each goal; empty where a rule is no goal's (`remove`), whose losses are shares of what the
+            layer draws for the pattern.
         elsewhere: relative change over everything the generator draws, ``(E‖respond(k, ΛD)‖² / E‖respond(k, W)‖²)^½``.
         iterations: solver iterations taken.
-        stopped: ``converged``, ``iterations`` or ``cancelled``; in every case Λ is the best seen.
+        stopped: ``converged``, ``iterations`` or ``cancelled``, in every case Λ is the best seen; or ``closed form``.
         seconds: time in the solver.
     """
 
@@ -79,9 +91,16 @@ class Solved:
     iterations: int
     stopped: str
     seconds: float
+    goals: tuple[GoalLoss, ...] = ()
 
     def summary(self) -> dict[str, float | int | str]:
-        """Everything but Λ, for files and scripts."""
+        """Everything but Λ, for files and scripts; of several goals also the losses of each, from 1 on."""
+        several = self.goals if len(self.goals) > 1 else ()
+        each = {
+            f"{name}_{number}": loss
+            for number, goal in enumerate(several, 1)
+            for name, loss in (("loss_before", goal.before), ("loss", goal.after))
+        }
         return {
             "loss_before": self.loss_before,
             "loss": self.loss,
@@ -89,57 +108,31 @@ class Solved:
             "iterations": self.iterations,
             "stopped": self.stopped,
             "seconds": self.seconds,
+            **each,
         }
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """Everything that is constant while Λ [O, B] changes; maps are cut to the box, P = bh·bw."""
+    """The goals, the change elsewhere, and how they are weighed."""
 
-    base: Tensor  # [1, O, bh, bw] respond(k, W)
-    basis: Tensor  # [1, B, bh, bw]
-    wanted: Tensor  # [1, O, bh, bw]
-    finish: Callable[[Tensor, Tensor | None], Tensor]
-    """Response and energy [1, O] → values [1, O, bh, bw], position by position."""
-    energy: Energy | None
+    terms: Sequence[Term]
     elsewhere: Elsewhere
     damping: float
-    loss_before: float
     locality: float
 
-    @property
-    def residual(self) -> float:
-        """The unit of the loss."""
-        return self.loss_before or 1.0
-
-    def response(self, flat: Tensor) -> Tensor:
-        """``respond(k, W + ΛD)``, [1, O, bh, bw]."""
-        return self.base + torch.einsum("ob,nbyx->noyx", flat, self.basis)
-
-    def value(self, flat: Tensor) -> Tensor:
-        """What ``W + ΛD`` draws, [1, O, bh, bw]."""
-        return self.finish(self.response(flat), self.drawn(flat))
-
-    def drawn(self, flat: Tensor) -> Tensor | None:
-        """The energy of ``W + ΛD`` [1, O]; None where nothing is demodulated."""
-        return None if self.energy is None else self.energy.at(flat).to(self.base)
-
     def objective(self, flat: Tensor, smooth: float = 0.0) -> Tensor:
-        """Loss (its absolute values smoothed) plus the penalty, both unit-free: each output channel's share [O]."""
-        off = (self.wanted - self.value(flat)).flatten(2).squeeze(0)  # [O, P]
-        loss = off.square().add(smooth**2).sqrt().sum(1) / (off.numel() * self.residual)
+        """Mean loss plus the penalty, both unit-free: each output channel's share [O]."""
+        loss = _mean(term.loss(flat, smooth) for term in self.terms)
         return loss + self.locality * self.elsewhere.penalty(flat)
 
     def parabola(self, flat: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
         """Curvature [O, B, B] and downhill slope [O, B], float64, of the parabola that touches the objective at Λ."""
-        slopes = self.slopes(flat)  # [O, B, P]
-        off = (self.wanted - self.value(flat)).flatten(2).squeeze(0)  # [O, P]
-        weight = 1 / (off.square() + smooth**2).sqrt() / (off.numel() * self.residual)  # [O, P]
+        found = [term.parabola(flat, smooth) for term in self.terms]
         penalty, uphill = self.elsewhere.parabola(flat)  # [O, B, B], [O, B]
-        scaled = slopes * weight.sqrt()[:, None]
-        curvature = (scaled @ scaled.mT).double() + 2 * self.locality * penalty
+        curvature = _mean(curved for curved, _ in found) + 2 * self.locality * penalty
         curvature = curvature + self.damping * torch.eye(flat.shape[1]).to(curvature)  # [O, B, B]
-        downhill = (slopes @ (weight * off)[:, :, None]).squeeze(2).double()  # [O, B]
+        downhill = _mean(falling for _, falling in found)
         return curvature, downhill - 2 * self.locality * uphill - self.damping * flat
 
     def descend(self, flat: Tensor, caution: Tensor, smooth: float) -> tuple[Tensor, Tensor]:
@@ -163,27 +156,10 @@ class _Problem:
                 break
         return flat, caution.clamp(1e-9, 1e9)
 
-    def slopes(self, flat: Tensor) -> Tensor:
-        """∂value/∂Λ at each position [O, B, P]: through the response, and through the energy if there is one."""
-        basis = self.basis.flatten(2)  # [1, B, P]
-        with torch.enable_grad():
-            response, energy = self.response(flat).detach().requires_grad_(), self.drawn(flat)
-            if self.energy is None or energy is None:
-                (gain,) = grad(self.finish(response, None).sum(), response)  # [1, O, bh, bw]
-                return gain.flatten(2).transpose(0, 1) * basis  # [O, 1, P] · [1, B, P]
-            drawn = energy.detach().requires_grad_()
-            value = self.finish(response, drawn)
-            probe = torch.ones_like(value, requires_grad=True)
-            gain, pull = grad(value, (response, drawn), probe, create_graph=True)  # [1, O, bh, bw], [1, O]
-            (fading,) = grad(pull.sum(), probe)  # [1, O, bh, bw] ∂value/∂energy, read off its transpose
-        growth = 2 * self.energy.half_slope(flat)[0].to(flat)  # [O, B] ∂energy/∂Λ
-        through_energy = fading.flatten(2).transpose(0, 1) * growth[:, :, None]  # [O, 1, P] · [O, B, 1]
-        return gain.detach().flatten(2).transpose(0, 1) * basis + through_energy
-
 
 def solve(
     generator: Generator,
-    goal: Goal,
+    goals: Goal | Sequence[Goal],
     directions: Tensor,
     statistics: LayerStatistics,
     settings: SolverSettings,
@@ -191,26 +167,34 @@ def solve(
 ) -> Solved:
     """Solve for Λ along `directions` [R, C]; `statistics` of the layer tell what else it draws.
 
+    Several goals, all at that layer, count alike: each loss is relative to what it was.
     `progress(iteration, settings.iterations)` may raise `Cancelled`: the best Λ so far is returned.
 
     Raises:
         RequestError: if there are too many unknowns to hold their curvature.
     """
     started = time.perf_counter()
-    layer = generator.layer(goal.at.layer)
+    goals = (goals,) if isinstance(goals, Goal) else tuple(goals)
+    layer = generator.layer(statistics.layer)
     shape = (layer.out_channels, len(directions), *layer.convolution.kernel)
     _require_room(layer.name, shape)
-    problem = _prepare(generator, goal, directions, statistics, settings.locality)
+    problem = _prepare(generator, goals, directions, statistics, settings.locality)
     flat, iterations, stopped = _minimise(problem, shape, settings.iterations, progress)
     delta = flat.reshape(shape)
+    weight = generator.weight(layer.name) + change(delta, directions)
+    losses = tuple(
+        GoalLoss(term.loss_before, loss_of(generator, goal, weight))
+        for term, goal in zip(problem.terms, goals, strict=True)
+    )
     return Solved(
         delta=delta,
-        loss_before=problem.loss_before,
-        loss=loss_of(generator, goal, generator.weight(layer.name) + change(delta, directions)),
+        loss_before=sum(loss.before for loss in losses) / len(losses),
+        loss=sum(loss.after for loss in losses) / len(losses),
         elsewhere=problem.elsewhere.change(flat),
         iterations=iterations,
         stopped=stopped,
         seconds=time.perf_counter() - started,
+        goals=losses,
     )
 
 
@@ -235,30 +219,30 @@ def _require_room(layer: str, shape: tuple[int, ...]) -> None:
 
 @torch.no_grad()
 def _prepare(
-    generator: Generator, goal: Goal, directions: Tensor, statistics: LayerStatistics, locality: float
+    generator: Generator,
+    goals: Sequence[Goal],
+    directions: Tensor,
+    statistics: LayerStatistics,
+    locality: float,
 ) -> _Problem:
-    at, box, weight = goal.at, goal.box, generator.weight(goal.at.layer)
-    top, left, bottom, right = box
-    cut = (..., slice(top, bottom), slice(left, right))
-    base = generator.respond(at.layer, at.keys, weight)[cut]  # [1, O, bh, bw]
-    basis = basis_responses(generator, at.layer, at.keys, directions)[cut]  # [1, B, bh, bw]
-    wanted = goal.wanted[cut]  # [1, O, bh, bw]
-    present = generator.finish(at, base, generator.energy(at, weight), box)
+    terms = [term_of(generator, goal, directions) for goal in goals]
     changed = elsewhere(generator, statistics, directions)
-    nothing = torch.zeros(len(weight), basis.shape[1], device=weight.device)
+    bases = [term.basis for term in terms]
+    nothing = torch.zeros(terms[0].base.shape[1], bases[0].shape[1], device=bases[0].device)
     stiffest = changed.parabola(nothing)[0].diagonal(dim1=1, dim2=2).amax()
-    stiffest = torch.maximum(stiffest, basis.square().mean((0, 2, 3)).amax() / (statistics.power or 1.0))
+    for basis in bases:
+        stiffest = torch.maximum(stiffest, basis.square().mean((0, 2, 3)).amax() / (statistics.power or 1.0))
     return _Problem(
-        base=base,
-        basis=basis,
-        wanted=wanted,
-        finish=lambda response, energy: generator.finish(at, response, energy, box),
-        energy=None if generator.scales(at) is None else energy_of(generator, at, directions),
+        terms=terms,
         elsewhere=changed,
         damping=DAMPING * float(stiffest) or 1.0,  # any will do where nothing fires
-        loss_before=float((wanted - present).abs().mean()),
         locality=locality,
     )
+
+
+def _mean(shares: Iterable[Tensor]) -> Tensor:
+    first, *others = shares
+    return sum(others, first) / (1 + len(others)) if others else first
 
 
 @torch.no_grad()
@@ -266,9 +250,9 @@ def _minimise(
     problem: _Problem, shape: tuple[int, ...], iterations: int, progress: Progress | None
 ) -> tuple[Tensor, int, str]:
     """Reweighted least squares from Λ = 0: the best Λ [O, B] seen, iterations taken, and why it ended."""
-    flat = torch.zeros(shape[0], math.prod(shape[1:]), device=problem.base.device)
+    flat = torch.zeros(shape[0], math.prod(shape[1:]), device=problem.terms[0].base.device)
     caution = torch.full((shape[0],), CAUTION, dtype=torch.float64, device=flat.device)
-    smooth, floor = problem.residual, SMOOTHING * problem.residual
+    smooth = 1.0  # ε, in each goal's own residual
     best, least = flat, problem.objective(flat)
     for iteration in range(iterations):
         try:
@@ -276,11 +260,11 @@ def _minimise(
                 progress(iteration, iterations)
         except Cancelled:
             return best, iteration, "cancelled"
-        smooth = max(smooth / 2, floor)
+        smooth = max(smooth / 2, SMOOTHING)
         flat, caution = problem.descend(flat, caution, smooth)
         value, previous = problem.objective(flat), float(least.sum())
         best = torch.where((value < least)[:, None], flat, best)
         least = torch.minimum(value, least)
-        if smooth == floor and previous - float(least.sum()) <= ENOUGH * previous:
+        if smooth == SMOOTHING and previous - float(least.sum()) <= ENOUGH * previous:
             return best, iteration + 1, "converged"
     return best, iterations, "iterations"
