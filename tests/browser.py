@@ -1,14 +1,12 @@
 """Driving the app in a real browser: a server on a free port, strokes with the mouse, waiting for text.
 
     @pytest.mark.browser
-    def test_a_stroke_becomes_a_mask(browser):
-        with serve(APP) as url:
-            page = browser.new_context().new_page()
-            page.goto(url)
-            draw_stroke(page, "paint-copy", [(100, 100), (200, 140)])
-            wait_text(page, r"mask [1-9][\\d,]* px", within="paint-copy")
+    def test_a_stroke_becomes_a_region(browser, address):  # a server that all such tests share
+        with browsing(browser, address) as page:
+            paint(page, "edit", [(100, 100), (200, 140)], "Copy")
 
-Wait for text that Python wrote, never for a time: strokes reach the server 0.2 s after the mouse is released.
+Wait for text that Python wrote, never for a time: strokes reach the server 0.2 s after the mouse is released. Elements
+are found by the key that Python gave them.
 """
 
 from __future__ import annotations
@@ -25,9 +23,22 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
-__all__ = ["canvas", "draw_stroke", "serve", "wait_text"]
+__all__ = [
+    "APP",
+    "browsing",
+    "canvas",
+    "choose",
+    "draw_stroke",
+    "paint",
+    "press",
+    "serve",
+    "sources",
+    "wait_text",
+]
+
+APP = Path(__file__).parents[1] / "dashboard" / "app.py"
 
 _SERVER = {
     "server.headless": "true",
@@ -54,6 +65,36 @@ def serve(app: Path, *, options: Mapping[str, str] | None = None, timeout: float
             server.wait(10)
 
 
+@contextmanager
+def browsing(browser: Browser, address: str) -> Iterator[Page]:
+    """A visitor of their own, who has just followed a link to the app."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
+    try:
+        page = context.new_page()
+        page.goto(address)
+        yield page
+    finally:
+        context.close()
+
+
+def press(page: Page, key: str) -> None:
+    """Press the button `key`, or the first in the container."""
+    page.locator(f".st-key-{key} button").first.click()
+
+
+def choose(page: Page, gallery: str, seed: int) -> None:
+    """Select a picture in a gallery; what is noted under it does not matter."""
+    name = re.compile(rf"^seed {seed}(,|$)")
+    page.locator(f".st-key-{gallery}").get_by_role("option", name=name).click()
+
+
+def sources(page: Page, key: str) -> list[str]:
+    """The pictures that a gallery shows, as the browser holds them."""
+    images = page.locator(f".st-key-{key} img:visible")
+    expect(images.first).to_be_visible(timeout=20_000)
+    return [str(image.get_attribute("src")) for image in images.all()]
+
+
 def canvas(page: Page, key: str) -> Locator:
     """The canvas in the keyed element or container `key`, in view and ready for the mouse."""
     found = page.locator(f".st-key-{key} canvas.upper-canvas")
@@ -73,6 +114,15 @@ def draw_stroke(page: Page, key: str, points: Sequence[tuple[float, float]]) -> 
     for point in others:
         page.mouse.move(*point, steps=8)
     page.mouse.up()
+
+
+def paint(page: Page, role: str, points: Sequence[tuple[float, float]], button: str) -> None:
+    """Draw a stroke, wait until Python has it, and press a button that acts on it."""
+    place = f"paint-{role}"
+    draw_stroke(page, place, points)
+    wait_text(page, r"mask [1-9][\d,]* px", within=place)
+    page.locator(f".st-key-{place}").get_by_role("button", name=button, exact=True).click()
+    wait_text(page, "mask 0 px", within=place)
 
 
 def wait_text(page: Page, pattern: str, *, within: str | None = None, timeout: float = 20) -> str:

@@ -322,7 +322,7 @@ def test_a_painted_context_becomes_a_direction_that_rewriting_can_take_over():
     app.button(key="context-add").click()
     settled(app.run(), session)
     item = named_item(session)
-    assert (item.name, item.direction.method) == ("corner", "zca")
+    assert (item.name, item.direction.method) == ("corner", "mean")
     assert seeds(app) == found(session)
     send(session, item)
     assert session.draft.key == session.exploring.context.this

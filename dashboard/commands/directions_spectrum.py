@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["overlap", "spectrum"]
 
-CLOSE = 0.5
-"""Overlaps beyond this, either way, are pointed out: two rules there are likely to collide."""
-
 
 @click.command(epilog=options.example("palimpsest directions spectrum anime64-dcgan --out spectrum/"))
 @click.argument("model", required=False)
@@ -204,6 +201,8 @@ def _names(directions: Sequence[Direction]) -> list[str]:
 
 def _close(names: Sequence[str], found: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     """The pairs that are likely to collide, in the order in which they were given."""
+    from rewrite_core.directions.overlap import CLOSE
+
     return [
         {"one": one, "other": other, **{what: float(matrix[i, j]) for what, matrix in found.items()}}
         for i, one in enumerate(names)

@@ -165,6 +165,6 @@ def _default_name(visitor: Session) -> str:
 
 
 _METHODS = (
-    "zca: leading directions of the whitened keys, the default. svd: leading directions of the queries C⁻¹k. "
-    "mean: the one query of the mean key. gandissect: single units. plain: the mean key itself, not whitened."
+    "mean: the one query of the mean key, C⁻¹k, the best at finding. zca: leading directions of the whitened keys, as "
+    "published; of any rank. svd: of the queries C⁻¹k. gandissect: single units. plain: the mean key, not whitened."
 )

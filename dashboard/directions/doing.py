@@ -13,6 +13,7 @@ from dashboard.binding import bound
 from dashboard.directions.choices import SCALES, Item
 from dashboard.directions.exporting import scale_command
 from dashboard.directions.found import SEARCH, Found, found_of
+from dashboard.directions.linking import write_address
 from dashboard.directions.plots import channels_chart, effect_bar, effect_picture, greatest
 from dashboard.directions.scaling import SCALING, ZERO, Outcome, outcome
 from dashboard.directions.state import choose, chosen
@@ -24,9 +25,7 @@ from dashboard.text import plain
 from dashboard.words import percent, share
 from dissect.provenance import measured
 from dissect.scaled import INSIDE
-from rewrite_core.errors import PalimpsestError
 from rewrite_core.pictures import encode_png, enlarge
-from rewrite_core.rules.rule import Rule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,6 +53,18 @@ def doing(visitor: Session) -> None:
     if found is None:
         show_work(visitor, SEARCH)
         return
+    _live(visitor, item, found)
+
+
+@st.fragment
+def _live(visitor: Session, item: Item, found: Found) -> None:
+    """All of it, in a fragment: the slider waits for nothing else on the page."""
+    with shown():
+        _scaled(visitor, item, found)
+    write_address(visitor)
+
+
+def _scaled(visitor: Session, item: Item, found: Found) -> None:
     menu = headed(
         f"{plain(item.name)} :gray[at {plain(item.direction.layer)}]",
         "The part of each key that it matches is scaled by α: the weight becomes W − (1 − α) W C Dᵀ (D C Dᵀ)⁻¹ D.",
@@ -121,24 +132,18 @@ def _seeds(visitor: Session, found: Found) -> tuple[int, ...]:
 
 
 def _keep_button(visitor: Session, made: Outcome) -> None:
-    st.button(
+    if st.button(
         "Keep as a rule",
         icon=":material/check:",
         key="directions-keep",
         disabled=visitor.exploring.alpha == UNCHANGED,
         help="Every page then draws with it, until it is taken off in the sidebar.",
-        on_click=_keep,
-        args=(visitor, made.rule),
-    )
-
-
-def _keep(visitor: Session, rule: Rule) -> None:
-    """Put the rule on the stack; pictures are then as they were shown, and scaling starts anew from there."""
-    try:
-        visitor.add(rule)
-        choose(visitor, alpha=UNCHANGED)
-    except PalimpsestError as problem:  # of a callback, which has no place on the page of its own
-        choose(visitor, problem=str(problem))
+    ):
+        visitor.add(made.rule)
+        choose(
+            visitor, alpha=UNCHANGED
+        )  # pictures are now as they were shown, and scaling starts anew from there
+        st.rerun()  # the sidebar has a rule more
 
 
 # What becomes of the pictures

@@ -14,6 +14,7 @@ from dashboard.directions.charts import scale_bar, scores_chart
 from dashboard.directions.choices import FEWEST, LARGEST, QUANTILES, Overlay, Range
 from dashboard.directions.exporting import match_command
 from dashboard.directions.found import SCALE, SEARCH, Found, found_of, look_closely, looked_at, overlaid
+from dashboard.directions.moments import noise_caption
 from dashboard.directions.nearby import nearby
 from dashboard.directions.state import choose, chosen
 from dashboard.directions.taking import headed, take_away
@@ -56,6 +57,7 @@ def matching(visitor: Session) -> None:
     with right, shown():
         _distribution(visitor, found)
         _patches(visitor, found)
+        noise_caption(visitor, item)
     with shown():
         nearby(visitor, found)
 
@@ -63,10 +65,15 @@ def matching(visitor: Session) -> None:
 def samples_menu(visitor: Session) -> None:
     """A menu that says how many samples are searched, and changes it."""
     count = visitor.exploring.samples
-    with st.popover(counted(count, "sample"), icon=":material/tune:", key="directions-settings"):
+    with st.popover(f"{count:,}", icon=":material/tune:", key="directions-settings", help="Samples"):
         with st.form("directions-form", border=False):
             samples = st.number_input(
-                "Samples", FEWEST, LARGEST, count, step=1000, help="Pictures that are searched for matches."
+                "Samples",
+                FEWEST,
+                LARGEST,
+                count,
+                step=1000,
+                help="Pictures that are searched for matches, and that the spectrum is over.",
             )
             if st.form_submit_button("Search", type="primary", icon=":material/search:"):
                 choose(visitor, samples=int(samples), picture=None, place=None)
