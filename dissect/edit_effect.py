@@ -1,9 +1,9 @@
 """What an edit changes, over many pictures: inside what its context matches, elsewhere, and where it took effect.
 
     edited = generator.with_rules(edit.rule)
-    found = edit_effect(generator, edited, edit.direction, LatentSpec.of(range(1000)), request=request, store=store)
-    found.inside, found.outside      # mean change with its interval: Estimate(0.113, 0.109 to 0.117)
-    found.took_effect                # in which share of the contexts
+    found = edit_effect(generator, edited, edit.direction, LatentSpec.of(range(1000)), request=request)
+    found.inside, found.outside      # mean change, each an Estimate: value, low, high, pictures
+    found.took_effect.value          # in which share of the contexts
     found.most(6), found.least(6)    # seeds
     found.average_map                # [H, W]
     found.table()                    # all of the numbers; found.pictures() has a row for each picture
@@ -12,66 +12,61 @@ All is measured on pairs of pictures of the same seed, as bytes, before and afte
 
 * The *change* of a pixel is the mean |after - before| over red, green and blue, from 0 to 1; that of a region is the
   mean over its pixels. It is what is seen: values beyond black and white are cut off, and less than 1/255 may be lost.
-* The *regions* of a picture are the pixels where the context's first direction is above a level: its heat in the
-  picture *before*, at the layer, brought to the picture's size bilinearly. The level is that of overlays, unless one is
-  given: the 0.999 quantile of the heat over all positions of the layer's maps, counted by a `Histogram`.
-* `inside` is the mean change over all pixels in regions, `outside` over all others: pictures with larger regions count
-  for more. `protected` is the same over the pixels of the concepts that were to stay as they are, as a source labels
-  the pictures *before*; they may overlap the regions.
-* The edit *took effect* in a picture if the change of its regions, taken together, is at least half of the example's.
-  `took_effect` is the share of such pictures among those that have a region. The example is what was painted: the
-  pasted region, for an erasure without one the context, before and after. Without a request, the median change of the
-  tenth of the pictures with a region that changes most stands for it; then the share tells how evenly an edit acts, but
-  not whether it does what was asked. Where the example itself does not change, nothing took effect.
+* The *regions* of a picture are the pixels where the context matches: where heat of the first of its directions, at its
+  layer, in the picture *before*, brought to the picture's size bilinearly, is above a level. Unless one is given, that
+  is the 0.99 quantile of the heat over all positions of these pictures, as in `dissect.scaled`. (Overlays outline what
+  exceeds the 0.999 quantile, in only the few pictures that match best; an edit takes effect there first.)
+* `inside` is the mean change over all pixels in regions, and `outside` over all others, so that pictures with larger
+  regions count for more. `protected` is that over all pixels of the concepts that were to stay as they are, as a source
+  labels the pictures *before*; they may overlap regions.
+* The edit *took effect* in a picture if the change of its regions, taken together, is at least half of the example's;
+  `took_effect` is the share of such pictures among those that have a region. The example is what was painted, before
+  and after: the pasted region; for an erasure without one, the context. Without a request, the median change of the
+  tenth of the regions that change most stands for it: then the share tells how evenly an edit acts, not whether it does
+  what was asked. Where the example itself does not change, nothing took effect.
 
 Intervals are 95 % bootstrap intervals over pictures (`dissect.bootstrap`): pictures are resampled whole, among those
-that have any pixel of the kind. Sums are of whole numbers and exact, and pictures are resampled in the order of their
-seeds, so whatever order blocks come in, and however they are merged, the numbers are the same to the bit. What is kept
-is seven numbers a picture and one map.
+that have a pixel of the kind. Sums are of whole numbers, hence exact, and pictures are resampled in the order of their
+seeds: in whatever order blocks come, and however they are merged, the numbers are the same to the bit. What is kept is
+six whole numbers a picture, and one map.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from dissect.bootstrap import LEVEL, RESAMPLES, interval, shares
-from dissect.concepts.source import ConceptSource, require_pixels_only
-from dissect.shares import concept_index, concept_masks
+from dissect.edit_regions import FULL, KINDS, Counts, Protected, context_level, counted, example_change
 from rewrite_core.directions import Direction
-from rewrite_core.directions.matches import OUTLINE
-from rewrite_core.errors import PalimpsestError, RequestError
-from rewrite_core.generators import Generator, Latents, LatentSpec, Progress
+from rewrite_core.errors import RequestError
+from rewrite_core.generators import Generator, LatentSpec, Progress
 from rewrite_core.generators.lanes import Lanes
-from rewrite_core.memory import heat
-from rewrite_core.rules.painted import latents_of
 from rewrite_core.rules.request import EditRequest
-from rewrite_core.statistics import Along, Histogram, Store, fetch
+from rewrite_core.statistics import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EditEffect", "Estimate", "Protected", "edit_effect", "example_change", "outline_level", "regions_of"]
+__all__ = ["EditEffect", "Estimate", "Protected", "edit_effect"]
 
-HALF, STRONGEST = 0.5, 0.1
-"""An edit took effect where a change is at least `HALF` of the example's, or of that of the `STRONGEST` regions."""
-_FULL = 3 * 255
-"""The greatest change of a pixel, as bytes summed over channels."""
-_KINDS = ("inside", "outside", "protected")
+ENOUGH, STRONGEST = 0.5, 0.1
+"""An edit took effect from this share of the example's change on; without one, so many of the regions stand for it."""
+_INSIDE, _OUTSIDE, _PROTECTED = range(len(KINDS))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over pictures, with the ends of its 95 % bootstrap interval.
+    """A mean over pictures, from 0 to 1, with the ends of its interval.
 
     Attributes:
         pictures: how many it is over; of none, all is 0.
@@ -83,28 +78,18 @@ class Estimate:
     pictures: int
 
 
-@dataclass(frozen=True)
-class Protected:
-    """Concepts of a source that an edit is to leave as they are. The source sees pixels alone."""
-
-    source: ConceptSource
-    concepts: tuple[str, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class EditEffect:
     """The change of N pictures of [H, W] pixels, from which everything said of it is computed.
 
     Attributes:
         before, after: names of the generators.
-        direction: what its regions are found by.
-        level: its heat is above this in a region.
+        direction: what regions are found by.
+        level: heat is above it in a region.
         example: the change of what was painted; None without a request.
-        protected_concepts: names; empty if nothing was protected.
+        kept: names of the concepts that were protected.
         spec: the pictures.
-        sums: |after - before| over pixels and channels, as bytes: inside, outside, protected; [N, 3] int64.
-        pixels: of each kind, [N, 3] int64.
-        total: |after - before| over pictures and channels, as bytes, [H, W] int64.
+        counts: bytes and pixels.
     """
 
     before: str
@@ -112,47 +97,50 @@ class EditEffect:
     direction: Direction
     level: float
     example: float | None
-    protected_concepts: tuple[str, ...]
+    kept: tuple[str, ...]
     spec: LatentSpec
-    sums: Tensor
-    pixels: Tensor
-    total: Tensor
+    counts: Counts
 
     # Over all pictures.
 
     @cached_property
     def inside(self) -> Estimate:
         """The mean change in regions."""
-        return self._mean(0)
+        return self._mean(_INSIDE)
 
     @cached_property
     def outside(self) -> Estimate:
         """The mean change elsewhere."""
-        return self._mean(1)
+        return self._mean(_OUTSIDE)
 
     @cached_property
     def protected(self) -> Estimate:
         """The mean change in what was protected."""
-        return self._mean(2)
-
-    @property
-    def bar(self) -> float:
-        """The change of its regions from which on the edit took effect in a picture."""
-        return HALF * (self._strongest() if self.example is None else self.example)
+        return self._mean(_PROTECTED)
 
     @cached_property
     def took_effect(self) -> Estimate:
         """The share of pictures in which the edit took effect, among those with a region."""
-        took = self._took()[self._sorted(0)].double()  # [K]
-        low, high = interval(took[:, None])
-        return Estimate(float(took.sum()) / max(len(took), 1), float(low), float(high), len(took))
+        took = self._took[self._sorted(_INSIDE)].double()  # [K]
+        low, high = (round(float(end), 12) for end in interval(took[:, None]))  # all of some is just 1
+        return Estimate(float(took.sum()) / max(len(took), 1), low, high, len(took))
+
+    @cached_property
+    def bar(self) -> float:
+        """From which change of its regions on the edit took effect in a picture."""
+        return ENOUGH * (self._strongest() if self.example is None else self.example)
 
     @property
     def average_map(self) -> Tensor:
         """The mean change at each pixel, [H, W] float64 from 0 to 1."""
-        return self.total.double() / (_FULL * max(len(self.spec), 1))
+        return self.counts.total.double() / (FULL * max(len(self.spec), 1))
 
-    # Pictures.
+    # Picture by picture.
+
+    @property
+    def changes(self) -> Tensor:
+        """The mean change of each picture as a whole, [N] float64."""
+        return self.counts.sums[:, [_INSIDE, _OUTSIDE]].sum(1).double() / (FULL * self._area)
 
     def most(self, count: int) -> list[int]:
         """The pictures (seeds) that change most, the most changed first; of equals the earlier one first."""
@@ -162,94 +150,88 @@ class EditEffect:
         """The pictures that change least, the least changed first; of equals the earlier one first."""
         return self._seeds(self.changes.argsort(stable=True)[:count])
 
-    @property
-    def changes(self) -> Tensor:
-        """The mean change of each picture, all of it, [N] float64."""
-        return self.sums[:, :2].sum(1).double() / (_FULL * self.total.numel())
-
     # Tables.
 
     def table(self) -> pd.DataFrame:
-        """A row for each number: measure, value, low, high, and over how many pictures."""
+        """A row for each number: measure, value, low, high, pictures (over how many)."""
         import pandas as pd
 
         rows = {"change inside the context": self.inside, "change outside it": self.outside}
-        if self.protected_concepts:
-            rows[f"change in {', '.join(self.protected_concepts)}"] = self.protected
+        if self.kept:
+            rows[f"change in {', '.join(self.kept)}"] = self.protected
         rows["took effect"] = self.took_effect
         table = pd.DataFrame([vars(row) for row in rows.values()])
         table.insert(0, "measure", list(rows))
         return table
 
     def pictures(self) -> pd.DataFrame:
-        """A row for each picture, in order: seed, change, inside, outside, protected, region (its share), took_effect.
+        """A row for each picture, in order: seed, change, inside, outside, protected, region, took_effect.
 
-        A change where there is no such pixel is 0.
+        `region` is the share of its pixels in regions. Where there is no pixel of a kind, its change is 0.
         """
         import pandas as pd
 
-        columns = {"seed": list(self.spec.seeds), "change": self.changes.numpy()}
-        columns |= {kind: each.numpy() for kind, each in zip(_KINDS, self._each().T, strict=True)}
-        region = self.pixels[:, 0].double() / self.total.numel()
-        return pd.DataFrame({**columns, "region": region.numpy(), "took_effect": self._took().numpy()})
+        columns = {"seed": torch.tensor(self.spec.seeds, dtype=torch.int64), "change": self.changes}
+        columns |= dict(zip(KINDS, self._each().T, strict=True))
+        columns |= {"region": self.counts.pixels[:, _INSIDE] / self._area, "took_effect": self._took}
+        return pd.DataFrame({name: column.numpy() for name, column in columns.items()})
 
     def merge(self, other: Self) -> Self:
         """With the pictures of `other` after these.
 
         Raises:
-            RequestError: it is the effect of another edit, or was measured in another way.
+            RequestError: it is of another edit, or was measured in another way.
         """
         if self._measure() != other._measure():
             raise RequestError(
-                found="the effects of other edits, or measured at another level",
+                found="effects of other edits, or measured in another way",
                 expected=f"{self.before} and {self.after}, heat above {self.level:g} at {self.direction.layer}",
                 remedy="Merge only what was measured alike.",
             )
-        return replace(
-            self,
-            spec=replace(self.spec, seeds=self.spec.seeds + other.spec.seeds),
-            sums=torch.cat([self.sums, other.sums]),
-            pixels=torch.cat([self.pixels, other.pixels]),
-            total=self.total + other.total,
-        )
+        return self._of(self.spec.seeds + other.spec.seeds, [self.counts, other.counts])
+
+    def _of(self, seeds: tuple[int, ...], parts: Iterable[Counts]) -> Self:
+        """The same measure of other pictures, which are counted in parts."""
+        return replace(self, spec=replace(self.spec, seeds=seeds), counts=Counts.joined(parts))
 
     def _measure(self) -> tuple[object, ...]:
-        how = (self.direction.digest, self.level, self.example, self.protected_concepts)
-        return (self.before, self.after, *how, replace(self.spec, seeds=()), self.total.shape)
+        how = (self.direction.digest, self.level, self.example, self.kept, self.counts.total.shape)
+        return (self.before, self.after, replace(self.spec, seeds=()), *how)
+
+    @property
+    def _area(self) -> int:
+        """Pixels of a picture."""
+        return self.counts.total.numel()
+
+    @cached_property
+    def _took(self) -> Tensor:
+        """Whether the edit took effect in each picture, bool [N]."""
+        return (self._each()[:, _INSIDE] >= self.bar) & (self.bar > 0)
+
+    def _strongest(self) -> float:
+        """The median change of the regions that change most."""
+        inside = self._each()[self._sorted(_INSIDE), _INSIDE].sort(descending=True).values  # [K]
+        return float(inside[: math.ceil(STRONGEST * len(inside))].quantile(0.5)) if len(inside) else 0.0
 
     def _each(self) -> Tensor:
         """The change of each kind in each picture, [N, 3] float64."""
-        return self.sums.double() / (_FULL * self.pixels.clamp(min=1))
-
-    def _took(self) -> Tensor:
-        """Whether the edit took effect in each picture, bool [N]."""
-        bar = self.bar
-        inside = self._each()[:, 0]
-        return (inside >= bar) & (inside > 0) if bar > 0 else torch.zeros_like(inside, dtype=torch.bool)
-
-    def _strongest(self) -> float:
-        """The median change of the tenth of the pictures with a region whose regions change most; 0 of none."""
-        inside = self._each()[self._sorted(0), 0].sort(descending=True).values
-        return float(inside[: math.ceil(STRONGEST * len(inside))].quantile(0.5)) if len(inside) else 0.0
+        return self.counts.sums.double() / (FULL * self.counts.pixels.clamp(min=1))
 
     def _mean(self, kind: int) -> Estimate:
-        some = self._sorted(kind)
-        sums, pixels = self.sums[some, kind], self.pixels[some, kind]  # [K] int64
-        if not len(some):
+        places = self._sorted(kind)
+        both = torch.stack([self.counts.sums[places, kind], self.counts.pixels[places, kind]], 1)  # [K, 2]
+        if not len(places):
             return Estimate(0.0, 0.0, 0.0, 0)
-        value = int(sums.sum()) / (_FULL * int(pixels.sum()))
-        if len(some) == 1:
-            return Estimate(value, value, value, 1)
-        both = torch.stack([sums.double() / _FULL, pixels.double()], 1)  # [K, 2]
-        drawn = torch.cat([weights @ both for weights in shares(len(some), RESAMPLES)])  # [B, 2]
+        changed, covered = both.sum(0).tolist()
+        drawn = torch.cat([weights @ both.double() for weights in shares(len(places), RESAMPLES)])  # [B, 2]
         tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
-        low, high = torch.quantile(drawn[:, 0] / drawn[:, 1], tails).tolist()
-        return Estimate(value, low, high, len(some))
+        low, high = (torch.quantile(drawn[:, 0] / drawn[:, 1], tails) / FULL).tolist()
+        return Estimate(changed / covered / FULL, low, high, len(places))
 
     def _sorted(self, kind: int) -> Tensor:
-        """The places of the pictures that have pixels of a kind, in the order of their seeds."""
+        """The places of the pictures that have pixels of a kind, in the order of their seeds, [K]."""
         order = torch.tensor(self.spec.seeds, dtype=torch.int64).argsort(stable=True)
-        return order[self.pixels[order, kind] > 0]
+        return order[self.counts.pixels[order, kind] > 0]
 
     def _seeds(self, places: Tensor) -> list[int]:
         return [self.spec.seeds[place] for place in places.tolist()]
@@ -270,171 +252,72 @@ def edit_effect(
     """The effect of what turns `before` into `after`, over the pictures of `spec`.
 
     Args:
-        before, after: two generators of pictures of one size, such as a generator and a view of it through rules.
-        direction: of the edit's context; the first of its vectors finds the regions, at its layer of `before`.
-        spec: the pictures; best such as were not painted on.
-        level: heat above it makes a region; `outline_level` where there is none.
+        before: the generator without the edit.
+        after: with it: a view, or another generator of pictures of the same size.
+        direction: of the edit's context; regions are found by its first vector.
+        spec: the pictures; best such as nobody painted on.
+        level: heat above it makes a region; where there is none, `context_level` finds it.
         request: what was painted; see the module for what stands for it.
         protect: what was to stay as it is.
-        store: where the heat's quantiles are kept, if not in the default store.
-        progress: called with the pictures measured; before that, where a level is to be found, with those searched.
+        store: where the heat's distribution is kept, if not in the default store.
+        progress: called with the pictures measured; where a level is to be found, before that with those searched.
 
     Raises:
         ModelMismatch, LayerError: the direction is of another generator.
-        RequestError: no picture, or pictures of two sizes; or there is no such concept.
-        PalimpsestError: what is to be protected is not seen in pixels; or pictures are NaN or infinite.
+        RequestError: no picture, pictures of two sizes, or no such concept.
+        PalimpsestError: the source cannot label the pictures before; or pictures, heat or labels are NaN or infinite.
         Cancelled: from `progress`.
     """
     direction.check(before)
     _require_comparable(before, after, spec)
     if protect:
-        require_pixels_only(protect.source)
-        protect.source.check(before)
-        for name in protect.concepts:
-            concept_index(protect.source.names, name)
-    if level is None:
-        level = outline_level(before, direction, spec, store=store, progress=progress)
-    found = EditEffect(
+        protect.check(before)
+    above = context_level(before, direction, spec, store=store, progress=progress) if level is None else level
+    none = torch.zeros(0, len(KINDS), dtype=torch.int64)
+    empty = EditEffect(
         before=before.name,
         after=after.name,
         direction=direction,
-        level=level,
+        level=above,
         example=None if request is None else example_change(before, after, request),
-        protected_concepts=protect.concepts if protect else (),
+        kept=protect.concepts if protect else (),
         spec=replace(spec, seeds=()),
-        sums=torch.zeros(0, len(_KINDS), dtype=torch.int64),
-        pixels=torch.zeros(0, len(_KINDS), dtype=torch.int64),
-        total=torch.zeros(before.picture_size, dtype=torch.int64),
+        counts=Counts(none, none, torch.zeros(before.picture_size, dtype=torch.int64)),
     )
 
-    def measured(block: LatentSpec) -> EditEffect:
-        sums, pixels, total = _measured(before, after, direction, level, block, protect)
-        return replace(found, spec=block, sums=sums, pixels=pixels, total=total)
+    def count(block: LatentSpec) -> Counts:
+        return counted(before, after, direction, above, block, protect)
 
-    return _gathered(before, spec, measured, progress)
-
-
-def outline_level(
-    generator: Generator,
-    direction: Direction,
-    spec: LatentSpec,
-    quantile: float = OUTLINE,
-    *,
-    store: Store | None = None,
-    progress: Progress | None = None,
-) -> float:
-    """The level of heat that overlays outline: a quantile of it over all positions of all pictures of `spec`.
-
-    It is counted, so its memory does not grow with the pictures; `Histogram` says how exact that is. Of maps that reach
-    beyond the picture, all positions count.
-
-    Raises:
-        LayerError: no such layer.
-        Cancelled: from `progress`.
-    """
-    along = Along(direction.vectors[:1], Histogram())
-    counted = fetch(generator, direction.layer, spec, along, store=store, progress=progress)
-    return float(counted.inner.quantile([quantile])[0, 0])
+    return empty._of(spec.seeds, chain([empty.counts], _in_lanes(before, spec, count, progress)))
 
 
-@torch.no_grad()
-def example_change(before: Generator, after: Generator, request: EditRequest) -> float:
-    """The change of what was painted: the mean over its pixels, each as much as the mask covers it.
-
-    It is the pasted region; for an erasure without one, the context; 0 if there is neither.
-    """
-    painted = [request.paste] if request.paste else list(request.key) * (request.operation == "erase")
-    changed = covered = 0.0
-    for region in painted:
-        latents = latents_of(before, request, region.image)
-        apart = _apart(*(_bytes(one.pictures(latents), latents) for one in (before, after)))[0]  # [H, W]
-        area = region.mask.area(before.picture_size).double()  # [H, W]
-        changed += float((apart * area).sum()) / _FULL
-        covered += float(area.sum())
-    return changed / covered if covered else 0.0
-
-
-def regions_of(generator: Generator, direction: Direction, level: float, spec: LatentSpec | Latents) -> Tensor:
-    """Where the first of the direction's vectors is above `level` in pictures, bool [N, H, W] on the CPU."""
-    found = [
-        _regions(generator, direction, level, generator.keys(generator.latents(block), direction.layer).keys)
-        for block in spec.blocks(generator.micro_batch)
-    ]
-    return torch.cat([torch.zeros(0, *generator.picture_size, dtype=torch.bool), *found])
-
-
-def _regions(generator: Generator, direction: Direction, level: float, keys: Tensor) -> Tensor:
-    """The same for a batch of keys [N, C, h, w]."""
-    found = generator.layer(direction.layer).inside(heat(keys, direction.vectors[0]))  # [N, h, w]
-    if not bool(found.isfinite().all()):
-        raise _not_finite("heat that is")
-    size = generator.picture_size
-    large = functional.interpolate(found.float()[:, None], size, mode="bilinear", align_corners=False)
-    return (large[:, 0] > level).cpu()  # [N, H, W]
-
-
-@torch.no_grad()
-def _measured(
-    before: Generator,
-    after: Generator,
-    direction: Direction,
-    level: float,
-    block: LatentSpec,
-    protect: Protected | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums [N, 3], pixels [N, 3] and total [H, W] of one micro-batch."""
-    latents = before.latents(block)
-    at = before.keys(latents, direction.layer)
-    first = before.render(at, before.values(at))  # [N, 3, H, W]
-    apart = _apart(_bytes(first, latents), _bytes(after.pictures(after.latents(block)), latents))  # [N, H, W]
-    inside = _regions(before, direction, level, at.keys)
-    kept = _labelled(protect, first, latents) if protect else torch.zeros_like(inside)
-    kinds = torch.stack([inside, ~inside, kept], 1)  # [N, 3, H, W]
-    return (kinds * apart[:, None]).sum((2, 3)), kinds.sum((2, 3)), apart.sum(0)
-
-
-def _labelled(protect: Protected, pictures: Tensor, latents: Latents) -> Tensor:
-    """Where a picture shows what is protected, bool [N, H, W]; labels of another grid as the nearest cell has them."""
-    masks = concept_masks(protect.source, pictures, latents)  # [N, L, h, w]
-    chosen = [concept_index(protect.source.names, name) for name in protect.concepts]
-    joined = masks[:, chosen].any(1, keepdim=True)  # [N, 1, h, w]
-    return functional.interpolate(joined.float(), pictures.shape[2:], mode="nearest-exact")[:, 0].cpu() > 0.5
-
-
-def _gathered(
-    generator: Generator,
-    spec: LatentSpec,
-    measured: Callable[[LatentSpec], EditEffect],
-    progress: Progress | None,
-) -> EditEffect:
-    """What is measured of every micro-batch, in lanes, merged."""
-    lanes, parts = Lanes(generator), []
-    under_way: deque[Future[EditEffect]] = deque()
-
-    def take() -> None:
-        parts.append(under_way.popleft().result())
-        if progress:
-            progress(sum(len(part.spec) for part in parts), len(spec))
-
+def _in_lanes(
+    generator: Generator, spec: LatentSpec, count: Callable[[LatentSpec], Counts], progress: Progress | None
+) -> Iterator[Counts]:
+    """The counts of one micro-batch after the other, each counted in a lane."""
+    lanes, done = Lanes(generator), 0
+    under_way: deque[Future[Counts]] = deque()
     try:
-        for block in spec.blocks(generator.micro_batch):
-            if len(under_way) == lanes.count:
-                take()
-            under_way.append(lanes.submit(measured, block))
-        while under_way:
-            take()
+        for block in [*spec.blocks(generator.micro_batch), None]:
+            while under_way and (block is None or len(under_way) == lanes.count):
+                part = under_way.popleft().result()
+                done += len(part.sums)
+                if progress:
+                    progress(done, len(spec))
+                yield part
+            if block is not None:
+                under_way.append(lanes.submit(count, block))
     finally:
         lanes.close()
-    return parts
 
 
-def _apart(before: Tensor, after: Tensor) -> Tensor:
-    """|after - before| summed over channels, of bytes [N, H, W, 3]: int64 [N, H, W]."""
-    return (after.to(torch.int16) - before).abs().sum(3)
-
-
-def _bytes(pictures: Tensor, latents: Latents) -> Tensor:
-    """Pictures [N, 3, H, W] as they are shown, uint8 [N, H, W, 3] on the CPU."""
-    if not bool(pictures.isfinite().all()):
-        raise _not_finite("pixels that are", latents)
-    return torch.from_numpy(to_uint8(pictures))
+def _require_comparable(before: Generator, after: Generator, spec: LatentSpec) -> None:
+    if not len(spec):
+        raise RequestError(found="0 samples", expected="at least 1", remedy="1,000 is a sound number.")
+    if before.picture_size != after.picture_size:
+        (height, width), (tall, wide) = before.picture_size, after.picture_size
+        raise RequestError(
+            found=f"pictures of {height}×{width} pixels before, and of {tall}×{wide} after",
+            expected="the same size",
+            remedy="Compare a generator with a view of it through rules.",
+        )
