@@ -120,7 +120,7 @@ def test_a_painted_context_is_found_elsewhere_scaled_and_sent_to_rewriting(
     expect(options(visitor, "nearest-gallery").last).to_have_accessible_name(last, timeout=LONG * 1000)
     assert seeds(visitor, "nearest-gallery") == near.top(24)
 
-    show(visitor, "What it does")
+    show(visitor, "Effect")
     scale(visitor, steps=2)
     pairs = sources(visitor, "directions-pairs")
     assert all(before != after for before, after in zip(pairs[0::2], pairs[1::2], strict=True))
@@ -147,7 +147,7 @@ def test_a_link_shows_another_visitor_the_same_direction_and_nothing_of_the_tray
     add_painted(visitor, "mine alone")
     visitor.locator(".st-key-directions-tray").get_by_role("button", name="eyes").click()
     wait_text(visitor, "eyes at l08", timeout=LONG)
-    show(visitor, "What it does")
+    show(visitor, "Effect")
     scale(visitor, steps=2)
     expect(visitor).to_have_url(re.compile(r"view=What\+it\+does&layer=l08&direction=eyes&alpha=0\.5$"))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -39,13 +38,14 @@ FEW = 32
 EYES = "eyes"
 
 
-@pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A service of its own for every test, over an empty cache."""
-    monkeypatch.setenv("PALIMPSEST_CACHE", str(tmp_path))
-    service.clear()
-    yield
-    service.clear()
+@pytest.fixture(autouse=True, scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A service of its own for these tests, over a cache that is empty at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PALIMPSEST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        service.clear()
+        yield
+        service.clear()
 
 
 def visitor(view: str, *units: int, **chosen: object) -> Session:

@@ -40,13 +40,14 @@ ALPHA = "directions-alpha"
 PAIRS = "directions-pairs"
 
 
-@pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A service of its own for every test, over an empty cache."""
-    monkeypatch.setenv("PALIMPSEST_CACHE", str(tmp_path))
-    service.clear()
-    yield
-    service.clear()
+@pytest.fixture(autouse=True, scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A service of its own for these tests, over a cache that is empty at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PALIMPSEST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        service.clear()
+        yield
+        service.clear()
 
 
 def of(view: str, *units: int, **chosen: Any) -> Session:
@@ -60,7 +61,7 @@ def pixels(app: AppTest, key: str, which: str) -> list[np.ndarray[Any, Any]]:
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(url)))) for url in urls]
 
 
-# What it does
+# Effect
 
 
 def test_pairs_are_drawn_as_the_scaling_rule_draws_them() -> None:

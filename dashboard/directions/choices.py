@@ -50,7 +50,7 @@ __all__ = [
 
 MATCHES, PAINT = "Matches", "Paint"
 """The view that the page opens on, and the one that contexts are painted in."""
-DOING, OVERLAPS, SPECTRUM = "What it does", "Overlaps", "Spectrum"
+DOING, OVERLAPS, SPECTRUM = "Effect", "Overlaps", "Spectrum"
 """The views that are not of one direction's matches."""
 MAP, METHODS, CONCEPTS = "Map", "Methods", "Concepts"
 """The views of a layer's keys, of one context by all methods, and of directions that stand for concepts."""

@@ -1,4 +1,4 @@
-"""The view What it does: pictures with more of what a direction matches, with less, or with none."""
+"""The view Effect: pictures with more of what a direction matches, with less, or with none."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dashboard.background import show_work
 from dashboard.binding import bound
 from dashboard.directions.choices import SCALES, Item
 from dashboard.directions.exporting import scale_command
-from dashboard.directions.found import SEARCH, Found, found_of
+from dashboard.directions.found import SEARCH, Found, found_before, found_of
 from dashboard.directions.linking import write_address
 from dashboard.directions.plots import channels_chart, effect_bar, effect_picture, greatest
-from dashboard.directions.scaling import SCALING, ZERO, Outcome, outcome
+from dashboard.directions.scaling import SCALING, ZERO, Outcome, outcome, outcome_before
 from dashboard.directions.state import choose, chosen
 from dashboard.directions.taking import headed, take_away
 from dashboard.errors import shown
@@ -52,6 +52,8 @@ def doing(visitor: Session) -> None:
     found = found_of(visitor, item)
     if found is None:
         show_work(visitor, SEARCH)
+        found = found_before(visitor)
+    if found is None or found.item.key != item.key:
         return
     _live(visitor, item, found)
 
@@ -75,12 +77,20 @@ def _scaled(visitor: Session, item: Item, found: Found) -> None:
     made = outcome(visitor, item, seeds, visitor.exploring.alpha, level)
     if made is None:
         show_work(visitor, SCALING)
+        before = outcome_before(item)
+        if before is not None:
+            _outcome(visitor, item, before, None)
         return
     published = outcome(visitor, item, seeds, None, level) if visitor.exploring.zero else None
     with keep:
         _keep_button(visitor, made)
     with menu:
         _take_away(visitor, item, made, published)
+    _outcome(visitor, item, made, published)
+
+
+def _outcome(visitor: Session, item: Item, made: Outcome, published: Outcome | None) -> None:
+    """Pairs on the left; on the right where they change, and what the layer writes."""
     left, right = st.columns([2.7, 1], gap="medium")
     with left, shown():
         _pictures(visitor, item, made, published)

@@ -62,7 +62,11 @@ def mapping(visitor: Session) -> None:
         return
     with menu:
         _take_away(visitor, found)
-    left, right = st.columns([1.62, 1], gap="medium")
+    with st.container(horizontal=True, gap="medium"):
+        left, right = (
+            st.container(width=SIDE),
+            st.container(),
+        )  # below each other where there is no room beside
     with left, shown():
         box = _map(visitor, found)
     with right, shown():

@@ -38,6 +38,8 @@ __all__ = ["methods"]
 NOBODY = "not judged"
 SAME, SMALL = 10, 62
 """Pictures that every method is shown on, and the side of a picture on screen."""
+NAME = 88
+"""Pixels of a method's name beside its pictures."""
 MATRIX = 330
 """Pixels of the matrix of overlaps, about."""
 
@@ -199,7 +201,8 @@ def _pictures(visitor: Session, item: Item, sides: Sides) -> None:
 
 def _row(visitor: Session, number: int, pictures: list[Picture], method: str = "", colour: str = "") -> None:
     """A method's name, and its pictures; without a name, pictures as they are."""
-    name, row = st.columns([1, 8], gap="small", vertical_alignment="center")
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", wrap=False):
+        name, row = st.container(width=NAME), st.container()
     with name:
         if method:
             dot = f'<span style="color:{colour}">●</span>'
