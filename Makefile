@@ -15,8 +15,8 @@ help: ## list the tasks
 run: $(VENV)/.run ## set up and open the app in the browser
 	$(BIN)/palimpsest run
 
-test: $(VENV)/.dev ## set up and run all tests, those in a browser included
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## set up and run all tests, those in a browser included, a file on each core
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.dev ## check style, format and types
 	$(BIN)/ruff check .

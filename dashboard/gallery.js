@@ -16,7 +16,7 @@ function draw(gallery, data, parent) {
   gallery.stamp = data.stamp;
   const grid = make("div", "grid", { role: "listbox", "aria-label": "pictures" });
   grid.style.setProperty("--side", `${data.side}px`);
-  grid.style.setProperty("--columns", data.columns ?? "auto-fill");
+  grid.style.setProperty("--columns", data.columns ?? 999);
   grid.classList.toggle("pixelated", data.pixelated);
   grid.append(...data.pictures.map(option));
   const paired = data.pictures.some((picture) => picture.after);

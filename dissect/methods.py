@@ -31,6 +31,7 @@ from dissect.precision import Precision, average_precision, place_alone, precisi
 from dissect.shares import concept_index
 from rewrite_core.directions import METHODS, ContextSettings, Direction
 from rewrite_core.directions.matches import Matches
+from rewrite_core.directions.swept import require_room
 from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator, LatentSpec
 from rewrite_core.jobs import Progress
@@ -160,7 +161,7 @@ def compare_methods(
     for the heat, and before that once for the labels, if there are any.
 
     Raises:
-        RequestError: no context, no variant, no picture that was not painted on; a concept that is nowhere.
+        RequestError: no context, no variant, no picture that was not painted on, too many; a concept that is nowhere.
         MaskError: the context covers no position of the layer.
         LayerError: there is no such layer.
         PalimpsestError: the source cannot label what this generator draws.
@@ -169,6 +170,7 @@ def compare_methods(
     generator = generator.pristine
     spec = _others(request, spec)
     directions = _directions(generator, layer, request, variants, store)
+    require_room(generator, layer, spec, len(directions))
     steps = _Steps(progress, len(spec) * (1 if source is None else 2))
     truth = None
     if source is not None:

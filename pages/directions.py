@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 import streamlit as st
 
 from dashboard.binding import bound
-from dashboard.directions.choices import DOING, MATCHES, OVERLAPS, PAINT, SPECTRUM
+from dashboard.directions.choices import CONCEPTS, DOING, MAP, MATCHES, METHODS, OVERLAPS, PAINT, SPECTRUM
+from dashboard.directions.dissecting import dissecting
 from dashboard.directions.doing import doing
 from dashboard.directions.linking import follow_address, write_address
+from dashboard.directions.mapping import mapping
 from dashboard.directions.matching import matching, samples_menu
+from dashboard.directions.methods import methods
 from dashboard.directions.origins import new_direction
 from dashboard.directions.overlaps import overlaps
 from dashboard.directions.painting import painting
@@ -27,6 +30,9 @@ VIEWS: Mapping[str, Callable[[Session], None]] = {
     DOING: doing,
     OVERLAPS: overlaps,
     SPECTRUM: spectrum,
+    MAP: mapping,
+    METHODS: methods,
+    CONCEPTS: dissecting,
     PAINT: painting,
 }
 

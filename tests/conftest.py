@@ -10,7 +10,9 @@ import pytest
 import torch
 from playwright.sync_api import Browser, sync_playwright
 
-__all__ = ["browser", "chromium_path"]
+from tests.browser import APP, serve
+
+__all__ = ["address", "browser", "chromium_path"]
 
 torch.set_num_threads(1)  # a picture is bit-identical at one thread count; two wait long for a busy core
 
@@ -54,3 +56,11 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """Where the app answers: one server for all visitors, as in life."""
+    chromium_path()
+    with serve(APP) as url:
+        yield url

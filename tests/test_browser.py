@@ -6,6 +6,7 @@ import pickle
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,67 +30,38 @@ from rewrite_core import (
 )
 from rewrite_core.files import write_json
 from rewrite_core.generators import embedded_folder
-from tests.browser import canvas, draw_stroke, serve, wait_text
-from tests.conftest import chromium_path
+from tests.browser import browsing, canvas, choose, paint, press, sources, wait_text
 
-APP = Path(__file__).parents[1] / "dashboard" / "app.py"
 REFERENCE = Path(__file__).parent / "reference"
 BRUSH = 28
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    chromium_path()
-    with serve(APP) as url:
-        yield url
-
-
 @pytest.fixture
 def visitor(browser: Browser, address: str) -> Iterator[Page]:
     """A visitor who has just arrived."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
-    page = context.new_page()
-    arrive(page, address)
-    yield page
-    context.close()
+    with arrived(browser, address) as page:
+        yield page
 
 
-def arrive(page: Page, address: str) -> None:
-    page.goto(address)
-    canvas(page, "paint-edit")
-    expect(page.locator(".st-key-choice img").first).to_be_visible(timeout=20_000)
+@contextmanager
+def arrived(browser: Browser, address: str) -> Iterator[Page]:
+    with browsing(browser, address) as page:
+        canvas(page, "paint-edit")
+        expect(page.locator(".st-key-choice img").first).to_be_visible(timeout=20_000)
+        yield page
 
 
-def press(page: Page, key: str) -> None:
-    page.locator(f".st-key-{key} button").first.click()
-
-
-def choose(page: Page, seed: int) -> None:
-    """Select a picture in the gallery beside the canvas."""
-    page.locator(".st-key-choice").get_by_role("option", name=f"seed {seed}", exact=True).click()
+def pick(page: Page, seed: int) -> None:
+    """Select a picture in the gallery beside the canvas, to paint on."""
+    choose(page, "choice", seed)
     wait_text(page, rf"Picture {seed}, as the generator draws it")
     canvas(page, "paint-edit")
 
 
-def paint(page: Page, points: list[tuple[float, float]], button: str) -> None:
-    """Draw a stroke, wait until Python has it, and press a button that acts on it."""
-    draw_stroke(page, "paint-edit", points)
-    wait_text(page, r"mask [1-9][\d,]* px", within="paint-edit")
-    press(page, f"paint-edit-{button.replace(' ', '-')}")
-    wait_text(page, "mask 0 px", within="paint-edit")
-
-
 def show(page: Page, view: str) -> None:
     page.locator(".st-key-view").get_by_text(view, exact=True).click()
-
-
-def sources(page: Page, key: str) -> list[str]:
-    """The pictures that a gallery shows, as the browser holds them."""
-    images = page.locator(f".st-key-{key} img:visible")
-    expect(images.first).to_be_visible(timeout=20_000)
-    return [str(image.get_attribute("src")) for image in images.all()]
 
 
 def stroke_mask(points: list[tuple[float, float]], size: int, fine: int = 4) -> np.ndarray:
@@ -112,11 +84,11 @@ def test_strokes_become_the_saved_masks_and_try_changes_pictures_never_painted_o
 ) -> None:
     blue_eye = [(115.0, 150.0), (150.0, 150.0), (150.0, 210.0), (115.0, 210.0)]
     dark_eye = [(105.0, 170.0), (135.0, 170.0), (135.0, 225.0), (105.0, 225.0)]
-    choose(visitor, 2)
-    paint(visitor, blue_eye, "Copy")
-    choose(visitor, 28)
-    paint(visitor, dark_eye, "Paste")
-    paint(visitor, dark_eye, "Add to context")
+    pick(visitor, 2)
+    paint(visitor, "edit", blue_eye, "Copy")
+    pick(visitor, 28)
+    paint(visitor, "edit", dark_eye, "Paste")
+    paint(visitor, "edit", dark_eye, "Add to context")
     press(visitor, "try")
     wait_text(visitor, r"loss")
     pairs = sources(visitor, "pairs")
@@ -144,29 +116,25 @@ def test_the_example_shows_a_rewritten_generator_without_painting(visitor: Page)
 
 
 def test_one_visitors_rule_never_reaches_another(browser: Browser, address: str) -> None:
-    pages = [browser.new_context(viewport={"width": 1440, "height": 1000}).new_page() for _ in range(2)]
-    for page in pages:
-        arrive(page, address)
-        show(page, "Gallery")
-    editor, onlooker = pages
-    original = sources(onlooker, "gallery")
-    assert sources(editor, "gallery") == original
+    with arrived(browser, address) as editor, arrived(browser, address) as onlooker:
+        for page in (editor, onlooker):
+            show(page, "Gallery")
+        original = sources(onlooker, "gallery")
+        assert sources(editor, "gallery") == original
 
-    show(editor, "Paint")
-    press(editor, "example-blue-eyes-panel")
-    wait_text(editor, r"loss")
-    press(editor, "keep")
-    expect(editor.locator('[data-testid="stSidebar"]')).to_contain_text("Blue eyes")
-    show(editor, "Gallery")
-    edited = sources(editor, "gallery")
-    assert len(edited) == len(original)
-    assert sum(a != b for a, b in zip(edited, original, strict=True)) > 32
-    show(onlooker, "Paint")
-    show(onlooker, "Gallery")
-    assert sources(onlooker, "gallery") == original
-    expect(onlooker.locator('[data-testid="stSidebar"]')).not_to_contain_text("Blue eyes")
-    for page in pages:
-        page.context.close()
+        show(editor, "Paint")
+        press(editor, "example-blue-eyes-panel")
+        wait_text(editor, r"loss")
+        press(editor, "keep")
+        expect(editor.locator('[data-testid="stSidebar"]')).to_contain_text("Blue eyes")
+        show(editor, "Gallery")
+        edited = sources(editor, "gallery")
+        assert len(edited) == len(original)
+        assert sum(a != b for a, b in zip(edited, original, strict=True)) > 32
+        show(onlooker, "Paint")
+        show(onlooker, "Gallery")
+        assert sources(onlooker, "gallery") == original
+        expect(onlooker.locator('[data-testid="stSidebar"]')).not_to_contain_text("Blue eyes")
 
 
 def test_an_edit_survives_leaving_the_page_and_undo_takes_it_back(visitor: Page) -> None:
@@ -196,8 +164,8 @@ def test_a_picture_of_ones_own_is_chosen_by_its_name_and_painted_on(visitor: Pag
     wait_text(visitor, "Picture my portrait, as the generator draws it")
     expect(cell).to_have_attribute("aria-selected", "true")
     for button in ("Paste", "Add to context"):
-        paint(visitor, [(115.0, 150.0), (150.0, 150.0), (150.0, 210.0)], button)
-    choose(visitor, 2)
+        paint(visitor, "edit", [(115.0, 150.0), (150.0, 150.0), (150.0, 210.0)], button)
+    pick(visitor, 2)
     expect(cell).to_have_attribute("aria-selected", "false")
     press(visitor, "try")
     wait_text(visitor, "elsewhere")
@@ -225,8 +193,8 @@ def test_a_published_edit_numbers_pictures_by_rows_says_so_and_can_be_left(visit
 
 
 def test_search_shows_the_pictures_that_match_the_context(visitor: Page) -> None:
-    choose(visitor, 28)
-    paint(visitor, [(120.0, 180.0), (120.0, 215.0)], "Add to context")
+    pick(visitor, 28)
+    paint(visitor, "edit", [(120.0, 180.0), (120.0, 215.0)], "Add to context")
     press(visitor, "search")
     wait_text(visitor, r"The 24 of 1,000 pictures", timeout=60)
     assert len(sources(visitor, "matches")) == 24
@@ -302,7 +270,7 @@ def test_an_uploaded_generator_opens_and_is_edited_like_any_other(visitor: Page,
     wait_text(visitor, "What small draws")
     visitor.get_by_role("link", name="Rewriting").click()
     for button in ("Copy", "Paste", "Add to context"):
-        paint(visitor, [(100.0, 100.0), (250.0, 250.0)], button)
+        paint(visitor, "edit", [(100.0, 100.0), (250.0, 250.0)], button)
     press(visitor, "try")
     wait_text(visitor, "elsewhere", timeout=60)
 
@@ -325,7 +293,7 @@ def test_a_stylegan2_checkpoint_opens_by_upload_and_is_edited_and_truncated_like
     )
     visitor.get_by_role("link", name="Rewriting").click()
     for button in ("Copy", "Paste", "Add to context"):
-        paint(visitor, [(100.0, 100.0), (250.0, 250.0)], button)
+        paint(visitor, "edit", [(100.0, 100.0), (250.0, 250.0)], button)
     press(visitor, "try")
     wait_text(visitor, "elsewhere", timeout=60)
     pairs = sources(visitor, "pairs")

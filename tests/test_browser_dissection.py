@@ -9,35 +9,19 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dissect.concepts.concept_file import ConceptFile
-from tests.browser import canvas, draw_stroke, serve, wait_text
-from tests.conftest import chromium_path
+from tests.browser import browsing, canvas, choose, draw_stroke, press, wait_text
 
-APP = Path(__file__).parents[1] / "dashboard" / "app.py"
 LONG = 120.0
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    chromium_path()
-    with serve(APP) as url:
-        yield url
-
-
 @pytest.fixture
 def visitor(browser: Browser, address: str) -> Iterator[Page]:
     """A visitor who looks at the concepts of a small generator."""
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
-    page = context.new_page()
-    page.goto(f"{address}/dissection?model=face32-dcgan&view=Concepts")
-    expect(page.locator(".st-key-concepts-labels-0 img").first).to_be_visible(timeout=LONG * 1000)
-    yield page
-    context.close()
-
-
-def press(page: Page, key: str) -> None:
-    page.locator(f".st-key-{key} button").first.click()
+    with browsing(browser, f"{address}/dissection?model=face32-dcgan&view=Concepts") as page:
+        expect(page.locator(".st-key-concepts-labels-0 img").first).to_be_visible(timeout=LONG * 1000)
+        yield page
 
 
 def dissect_few(page: Page, samples: int) -> None:
@@ -79,10 +63,7 @@ def test_a_concept_is_painted_learned_and_dissected_with_and_a_unit_ablated(
     add(visitor, "top")
     add(visitor, "middle")
     for seed in (0, 1):
-        option = visitor.locator(".st-key-concept-pictures").get_by_role(
-            "option", name=f"seed {seed}", exact=True
-        )
-        option.click()
+        choose(visitor, "concept-pictures", seed)
         wait_text(visitor, f"px on picture {seed}", within="concept-history")
         paint(visitor, "top", seed, 40)
         paint(visitor, "middle", seed, 220)

@@ -144,6 +144,11 @@ def test_a_feature_is_a_direction_whose_heat_is_its_activation(keys: LayerKeys, 
     found.check(small_generator())
 
 
+def test_what_a_file_says_of_the_keys_does_not_pass_for_a_setting(dictionary: Dictionary):
+    foreign = replace(dictionary, origin={**dictionary.origin, "settings": {"ridge": 1e308}, "feature": 7})
+    assert foreign.direction(2) == dictionary.direction(2)
+
+
 def test_leading_directions_are_those_of_the_table_without_the_dead(dictionary: Dictionary):
     table = dictionary.features()
     alive = table[~table["dead"]]["feature"].tolist()

@@ -362,9 +362,9 @@ def hostile(mark: Path) -> dict[str, bytes]:
 def test_a_hostile_file_is_refused_at_once_and_nothing_runs(tmp_path: Path, which: str, way: str):
     content, path = hostile(tmp_path / "mark")[which], tmp_path / "eyes.safetensors"
     path.write_bytes(content)
-    before, start = most_memory(afresh=True), time.perf_counter()
+    before, start = most_memory(afresh=True), time.process_time()
     refusal(content if way == "bytes" else path)
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert most_memory() - before < MEGABYTES << 20
     assert [child.name for child in tmp_path.iterdir()] == ["eyes.safetensors"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from click.testing import CliRunner
 
 from dashboard.commands.directions import directions
 from dashboard.commands.directions_map import PLACED
-from dashboard.commands.directions_origins import DICTIONARY, FINDERS, KEYS, PAINTED
+from dashboard.commands.directions_origins import CONTEXT, DICTIONARY, FINDERS, KEYS, PAINTED
+from dashboard.commands.directions_spectrum import _close
 from dissect.key_map import METHODS as PLACINGS
 from rewrite_core import EditRequest, LatentSpec, Rule, layer_statistics, open_generator
 from rewrite_core.directions import METHODS, Direction
+from rewrite_core.directions.dictionary import Dictionary
 from rewrite_core.directions.matches import matches
 from rewrite_core.directions.origins import ORIGINS
 from rewrite_core.generators import embedded_folder
@@ -110,6 +113,17 @@ def test_a_context_becomes_the_direction_of_the_engine_with_what_halves_say_of_i
     assert said["files"] == ["d.safetensors"]
 
 
+def test_a_context_is_read_by_the_method_of_its_file_unless_an_origin_is_named():
+    context("mean", painted(0, 2, 2, 8, 8), direction={"method": "mean"}).save(Path("mean.json"))
+    (told,) = answer("find", "small", "--context", "mean.json", *SHORT)["directions"]
+    assert told["origin"] == "mean"
+    matched = answer("match", "mean.json", "--model", "small", "--seeds", "0-4", "--top", 2)["direction"]
+    assert matched["digest"] == told["digest"]
+    (named,) = answer("find", "small", "--context", "mean.json", "--origin", "zca", *SHORT)["directions"]
+    assert named["origin"] == "zca"
+    assert "find without --origin needs --context" in misused("find", "small")
+
+
 @pytest.mark.parametrize("origin", [*PAINTED, "difference"])
 def test_every_origin_that_is_painted_gives_one_direction(origin):
     words = ("--not", "that.json") if origin == "difference" else ()
@@ -160,6 +174,18 @@ def test_a_dictionary_is_learned_and_its_features_are_directions():
     several = answer(*words, "--count", 2)["directions"]
     assert several[0]["digest"] == told["digest"]
     assert refused(*words, "--number", 20).startswith("palimpsest: error: feature 20")
+
+
+def test_a_dictionary_of_dead_features_gives_no_direction():
+    answer(
+        "dictionary", "small", "--layer", PLAIN, "--features", 8, "--active", 2, "--steps", 1, *SHORT,
+        "--out", "dictionary.safetensors",
+    )  # fmt: skip
+    learned = Dictionary.load(Path("dictionary.safetensors"))
+    none = replace(learned.quality, density=torch.zeros_like(learned.quality.density))
+    replace(learned, quality=none).save("dead.safetensors")
+    line = refused("find", "small", "--origin", DICTIONARY, "--from", "dead.safetensors", *SHORT)
+    assert line.startswith("palimpsest: error: no direction by dictionary")
 
 
 def test_a_name_that_two_models_ship_is_that_of_the_model_that_is_named():
@@ -277,6 +303,16 @@ def test_a_direction_overlaps_with_itself_and_such_pairs_are_pointed_out():
     table = pd.read_csv("overlaps/queries.csv")
     assert table["direction"].tolist() == said["directions"]
     np.testing.assert_allclose(table[said["directions"]], said["queries"])
+
+
+def test_a_rule_that_fires_on_the_other_context_makes_a_pair_close_whichever_comes_first():
+    one_way = torch.tensor([[1.0, 0.1], [-0.6, 1.0]])
+    apart = {"queries": torch.eye(2), "keys": torch.eye(2)}
+    assert _close(["a", "b"], apart) == []
+    for matrix in (one_way, one_way.T):
+        (pair,) = _close(["a", "b"], {**apart, "interference": matrix})
+        assert (pair["one"], pair["other"]) == ("a", "b")
+        assert pair["interference"] == pytest.approx(-0.6)
 
 
 def test_directions_of_two_layers_are_not_compared():
@@ -456,9 +492,12 @@ def test_only_known_endings_are_exported_to():
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (["find", "small"], "--origin zca needs --context"),
+        (["find", "small"], "find without --origin needs --context"),
         (["find", "small", "--origin", "unit"], "--origin unit needs --unit"),
-        (["find", "small", "--context", "this.json", "--unit", "3"], "--origin zca does not take --unit"),
+        (
+            ["find", "small", "--context", "this.json", "--unit", "3"],
+            "find without --origin does not take --unit",
+        ),
         (["find", "small", "--origin", "difference", "--context", "this.json"], "--not is for"),
         (["find", "small", "--origin", "unit", "--unit", "3", "--rank", "2"], "does not take --rank"),
         (["find", "small", "--context", "this.json", "--number", "2"], "does not take --number"),
@@ -500,7 +539,7 @@ def test_the_choices_are_those_of_the_engine():
     assert tuple(PLACED.values()) == PLACINGS
     origin = next(option for option in directions.commands["find"].params if option.name == "origin")
     assert isinstance(origin.type, click.Choice)
-    assert set(origin.type.choices) == set(FINDERS)
+    assert {CONTEXT, *origin.type.choices} == set(FINDERS)
 
 
 @pytest.mark.parametrize("name", directions.commands)

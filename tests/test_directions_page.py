@@ -22,9 +22,9 @@ from streamlit.testing.v1 import AppTest
 from dashboard.canvas import canvas_key
 from dashboard.cli import main
 from dashboard.directions.charts import positions_chart
-from dashboard.directions.choices import MOST, PAINT, PAINTED, Choices, Context, Item, Range, Tray
+from dashboard.directions.choices import MOST, PAINT, PAINTED, Choices, Context, Item, Overlay, Range, Tray
 from dashboard.directions.exporting import match_command, nearest_command
-from dashboard.directions.found import found_of
+from dashboard.directions.found import SEARCH, found_of
 from dashboard.directions.linking import address
 from dashboard.directions.making import named, require_link
 from dashboard.directions.origins import PROPOSING
@@ -44,13 +44,14 @@ PAGE = Path(__file__).parents[1] / "pages" / "directions.py"
 FEW = Choices(samples=24)
 
 
-@pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A service of its own for every test, over an empty cache."""
-    monkeypatch.setenv("PALIMPSEST_CACHE", str(tmp_path))
-    service.clear()
-    yield
-    service.clear()
+@pytest.fixture(autouse=True, scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A service of its own for these tests, over a cache that is empty at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PALIMPSEST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        service.clear()
+        yield
+        service.clear()
 
 
 def small(*units: int, chosen: Choices = FEW) -> Session:
@@ -156,15 +157,17 @@ def test_top_middle_and_bottom_are_the_ends_and_the_middle_of_the_ranking():
         assert seeds(app) == expected
 
 
-@pytest.mark.parametrize("overlay", ["Outline", "Heat", "None"])
-def test_every_overlay_is_drawn(overlay):
+def test_every_overlay_is_drawn():
     session = small(3)
     app = visit(session)
-    plain = sent(app, "matches-gallery")["pictures"][0]["before"]
-    session.exploring = replace(session.exploring, overlay=overlay)
-    app.run()
-    assert not app.exception
-    assert (sent(app, "matches-gallery")["pictures"][0]["before"] == plain) == (overlay == "Outline")
+    pictures = {"Outline": sent(app, "matches-gallery")["pictures"][0]["before"]}
+    overlays: list[Overlay] = ["Heat", "None"]
+    for overlay in overlays:
+        session.exploring = replace(session.exploring, overlay=overlay)
+        app.run()
+        assert not app.exception
+        pictures[overlay] = sent(app, "matches-gallery")["pictures"][0]["before"]
+    assert len(set(pictures.values())) == 3
 
 
 def test_quantiles_of_a_heat_map_are_shares_of_all_positions():
@@ -226,6 +229,17 @@ def test_cells_of_a_fine_grid_are_joined_and_stand_for_their_hottest_position():
     ].to_numpy():
         assert hottest == values[int(row), int(column)]
         assert hottest == values[int(top) : int(bottom), int(left) : int(right)].max()
+
+
+def test_the_last_search_stays_on_screen_until_the_next_is_there():
+    session = small(3)
+    app = visit(session)
+    before = seeds(app)
+    session.exploring = replace(session.exploring, samples=30_000)
+    app.run()
+    assert len(app.get("progress"))
+    assert seeds(app) == before
+    session.asked[SEARCH].job.cancel()
 
 
 # The tray
@@ -318,11 +332,11 @@ def test_a_painted_context_becomes_a_direction_that_rewriting_can_take_over():
     app = visit(session)
     paint(app, session, "Add to “this”")
     assert len(session.exploring.context.this) == 1
-    app.text_input(key="context-name-0").input("corner")
+    app.text_input(key="context-name-context 1-False").input("corner")
     app.button(key="context-add").click()
     settled(app.run(), session)
     item = named_item(session)
-    assert (item.name, item.direction.method) == ("corner", "zca")
+    assert (item.name, item.direction.method) == ("corner", "mean")
     assert seeds(app) == found(session)
     send(session, item)
     assert session.draft.key == session.exploring.context.this
@@ -423,23 +437,27 @@ def test_a_link_leads_to_its_direction():
     assert app.query_params["direction"] in ("unit:4", ["unit:4"])
 
 
-@pytest.mark.parametrize(
-    ("query", "problem"),
-    [
-        ({"layer": "l99"}, "l99"),
-        ({"direction": "unit:99"}, "unit:99"),
-        ({"direction": "<script>"}, "<script>"),
-        ({"view": "Somewhere"}, "view Somewhere"),
-        ({"samples": "1" * 50}, "samples 111"),
-        ({"quantile": "nan"}, "quantile nan"),
-        ({"model": "unheard"}, "model unheard"),
-    ],
-)
-def test_a_link_to_what_there_is_not_is_explained_and_the_page_stays(query, problem):
+WRONG = {
+    "layer": ("l99", "l99"),
+    "direction": ("<script>", "<script>"),
+    "view": ("Somewhere", "view Somewhere"),
+    "samples": ("1" * 50, "samples 111"),
+    "quantile": ("nan", "quantile nan"),
+    "model": ("unheard", "model unheard"),
+}
+"""A value that there is not for each name in an address, and what the page says of it."""
+
+
+def test_links_to_what_there_is_not_are_explained_and_the_page_stays():
     session = small(3)
-    app = visit(session, **query)
-    assert problem in said(app).replace("'", "")
-    assert seeds(app) == found(session)
+    app = visit(session)
+    for name, (value, problem) in [*WRONG.items(), ("direction", ("unit:99", "unit:99"))]:
+        app.query_params[name] = value
+        app = settled(app.run(), session)
+        assert problem in said(app).replace("'", "")
+        assert seeds(app) == found(session)
+        app.query_params.clear()
+        app.run()
 
 
 def test_what_a_link_names_is_what_the_origin_proposes():

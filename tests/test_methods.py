@@ -22,7 +22,7 @@ from dissect.methods import (
 )
 from dissect.precision import average_precision
 from rewrite_core import EditRequest, LatentSpec, Mask, Painted, open_generator
-from rewrite_core.directions import METHODS, ContextSettings
+from rewrite_core.directions import METHODS, ContextSettings, swept
 from rewrite_core.directions.matches import matches
 from rewrite_core.errors import Cancelled, LayerError, RequestError
 from rewrite_core.generators import Generator, embedded_names
@@ -183,6 +183,21 @@ def test_usual_variants_are_the_request_s_settings_by_every_method():
     assert {one.ridge for name, one in variants.items() if name != WITHOUT_RIDGE} == {0.5}
     assert variants[WITHOUT_RIDGE].ridge == 0
     assert {one.contrast for one in variants.values()} == {2.0}
+
+
+def test_more_heat_than_all_methods_have_room_for_is_refused_before_anything_is_drawn(
+    planted: Generator, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(swept, "HEAT_BYTES", len(usual_variants(ContextSettings())) * 4 * 24 * 24 * 100)
+    with pytest.raises(RequestError, match=r"heat of 116 pictures.*at most 100 pictures"):
+        compare_methods(planted, SHAPES, context(planted), LOOKED, store=store, progress=never)
+    alone = {"plain": ContextSettings(method="plain")}
+    assert compare_methods(planted, SHAPES, context(planted), LOOKED, variants=alone, store=store).matches
+
+
+def never(done: int, total: int) -> None:
+    """A progress callback of what must not begin."""
+    raise AssertionError(f"{done} of {total}")
 
 
 def test_what_cannot_be_compared_is_refused(planted: Generator, store: Store):

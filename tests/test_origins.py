@@ -183,6 +183,7 @@ def test_a_centre_is_the_query_of_its_mean_key(keys: LayerKeys):
     inverse = whiten(keys.moment.matrix, ridge=0.1).inverse
     shares = []
     for direction in centres(keys, 5):
+        assert direction.provenance["settings"] == {"ridge": 0.1}  # which stability heeds
         assert direction.key is not None
         query = inverse @ direction.key
         torch.testing.assert_close(direction.vectors[0], query / query.norm())

@@ -10,7 +10,6 @@ import ast
 import base64
 import io
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -518,10 +517,10 @@ def table() -> dict[str, str]:
     """The docs' table: control → test."""
     section = DOCS.read_text(encoding="utf-8").split("## Every control of its interface")[1].split("\n## ")[0]
     rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
-    return {cells[0].strip(): re.sub("[`_]*$", "", cells[-1].strip(" `")) for cells in rows[1:]}
+    return {cells[0].strip(): cells[-1].strip(" `") for cells in rows[1:]}
 
 
-def tests_here() -> dict[str, ast.FunctionDef]:
+def own_tests() -> dict[str, ast.FunctionDef]:
     """The tests that pytest collects of this file: top-level functions of that name."""
     tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
     return {
@@ -537,7 +536,7 @@ def test_the_docs_have_every_control_with_the_test_that_uses_it():
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_every_control_has_a_test_in_a_browser_or_an_apptest(control: str, request: pytest.FixtureRequest):
-    test = tests_here()[CONTROLS[control]]
+    test = own_tests()[CONTROLS[control]]
     assert callable(request.module.__dict__[test.name])
     used = {argument.arg for argument in test.args.args}
     assert used & {"desk", "painted", "published_solvers", "browser"}

@@ -67,13 +67,13 @@ def digests(folder: str) -> dict[str, str]:
 def test_a_command_that_was_stopped_goes_on_where_it_was(end):
     words = ["sample", "gan", "--seeds", "0-1999", "--out", "cut/", "--quiet"]
     process = started(*words)
-    wait_for_pictures("cut", 100)
+    wait_for_pictures("cut", 25)
     process.send_signal(end)
     _, said = process.communicate(timeout=30)
     assert process.returncode == (-signal.SIGKILL if end == signal.SIGKILL else 1)
     assert end == signal.SIGKILL or "the same command goes on from there" in said
     result = answer(*words)
-    assert result["found"] >= 100
+    assert result["found"] >= 25
     assert result["drawn"] + result["found"] == 2000
     assert result["drawn"] > 0
     assert sorted(digests("cut")) == sorted([*(f"seed{seed:07d}.png" for seed in range(2000)), "sample.json"])

@@ -22,7 +22,7 @@ from dashboard.words import ago, counted, duration, percent, size
 from rewrite_core import LatentSpec
 from rewrite_core.jobs import Job
 from rewrite_core.statistics import SecondMoment, gather
-from tests.browser import serve, wait_text
+from tests.browser import APP, browsing, serve, wait_text
 from tests.conftest import chromium_path
 from tests.generators import PLAIN, UP, small_generator, spec
 from tests.watched import Watched
@@ -266,9 +266,7 @@ def test_a_wrong_setting_is_one_line_on_every_page(monkeypatch: pytest.MonkeyPat
 @pytest.mark.browser
 def test_a_job_outlives_its_page_and_the_sidebar_leads_back_to_it(browser: Browser):
     chromium_path()
-    with serve(ROOT / "dashboard" / "app.py") as address:
-        page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-        page.goto(f"{address}/service")
+    with serve(APP) as address, browsing(browser, f"{address}/service") as page:
         samples = page.locator(".st-key-gather-samples input")
         samples.fill("300000")
         samples.press("Enter")
@@ -282,4 +280,3 @@ def test_a_job_outlives_its_page_and_the_sidebar_leads_back_to_it(browser: Brows
         page.get_by_role("button", name="Cancel").click()
         wait_text(page, "300,000 samples · cancelled")
         expect(page.locator(".st-key-jobs-running a")).to_have_count(0, timeout=20_000)
-        page.context.close()

@@ -251,7 +251,9 @@ def test_of_several_vectors_it_says_how_many_rest_on_noise():
 def test_what_matches_nothing_agrees_with_nothing():
     powers = POWERS.clone()
     powers[3] = 0
-    assert stability(along(torch.eye(UNITS)[3]), planted(100, powers=powers)).tolist() == [0]
+    dead, halves = along(torch.eye(UNITS)[3], name="dead"), planted(100, powers=powers)
+    assert stability(dead, halves).tolist() == [0]
+    assert noise_warning(dead, halves).startswith("'dead' matches nothing: in 100 samples")
 
 
 def test_a_direction_of_another_width_is_refused():

@@ -432,9 +432,9 @@ def test_listing_a_huge_file_reads_its_header_only(store: Store):
     with foreign.open("wb") as file:
         file.truncate(1 << 30)
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     entries = store.entries()
-    seconds, (_, peak) = time.perf_counter() - started, tracemalloc.get_traced_memory()
+    seconds, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert {entry.path for entry in entries} == {path, foreign}
     assert peak < 10 << 20

@@ -21,15 +21,19 @@ from dissect.concepts.colours import Colours
 from dissect.interventions import ablate, sample
 from dissect.units import dissect
 from rewrite_core import EditRequest, SolverSettings, layer_statistics
+from rewrite_core.directions import Direction
 from rewrite_core.directions.matches import matches
+from rewrite_core.directions.matches import search as find
 from rewrite_core.errors import FileError, RequestError
 from rewrite_core.generators import SUFFIXES, Generator, Source, exported, open_generator, open_source
 from rewrite_core.generators.checkpoint import FAMILIES
 from rewrite_core.generators.projection import Space, project
 from rewrite_core.generators.support import COLUMNS, ROWS, Cell, Row
 from rewrite_core.generators.wspace import given
+from rewrite_core.rules.rewrite import direction_of
 from rewrite_core.rules.rewrite import rewrite as solve
-from rewrite_core.statistics import SecondMoment, Store, gather
+from rewrite_core.rules.scaling import scaling_rule
+from rewrite_core.statistics import SecondMoment, Store, default_store, gather
 from tests.generators import painted, small_generator, some_rule, spec
 from tests.nvidia import pickled, pickled_tensorflow, random_stylegan2_ada, random_stylegan3
 from tests.stylegan2 import random_stylegan2, sequential_layout
@@ -254,6 +258,30 @@ def dissection(generator: Generator, row: Row, suffix: str, cell: Cell, folder: 
     assert torch.equal(generator.sample(spec(2)), before)
 
 
+def directions(generator: Generator, row: Row, suffix: str, cell: Cell, folder: Path) -> None:
+    assert cell.supported
+    layer, store = generator.default_layer, default_store()  # which the other files of the same network share
+    height, width = generator.picture_size
+    context = painted(0, 0, 0, height // 2, width // 2, size=(height, width))
+    known = layer_statistics(generator, layer, store=store)
+    direction = direction_of(generator, EditRequest(key=(context,), layer=layer), known)
+    assert Direction.load(direction.to_bytes()) == direction
+
+    (query,) = direction.vectors  # [C]
+    found = find(generator, layer, query, spec(12), store=store, ranks=2)
+    assert not found.exact
+    assert found.sure >= 2
+    assert found.top(2) == matches(generator, layer, query, spec(12)).top(2)
+
+    view = generator.with_rules(scaling_rule(generator, direction, known.second_moment, alpha=0))
+    drawn, left = (
+        torch.einsum("oc...,c->o...", one.weight(layer).double(), direction.pattern(known.second_moment)[0])
+        for one in (generator, view)
+    )
+    assert left.norm() < 1e-5 * drawn.norm()
+    assert not torch.equal(view.sample(spec(2)), generator.sample(spec(2)))
+
+
 def refusal(attempt: Callable[[], Any]) -> str:
     """The one line with which it is refused."""
     with pytest.raises((FileError, RequestError)) as refused:
@@ -272,6 +300,7 @@ CHECKS = {
     "w_space": w_space,
     "projection": projection,
     "dissection": dissection,
+    "directions": directions,
 }
 FILES = [
     pytest.param(row, suffix, id=f"{row.family}, {row.layout.replace('`', '')}, {suffix}")

@@ -83,7 +83,7 @@ def test_without_another_context_there_is_nothing_to_generalise_to(small, statis
 def test_an_erasure_and_a_removal_are_swept_with_their_first_context_as_the_example(
     small, statistics, operation
 ):
-    request = asked(operation=operation, object=None, paste=None)
+    request = asked(operation=operation, object=None, paste=None, erase_units=250)
     found = sweep(small, request, [PLAIN], [1], statistics_of=statistics.__getitem__)
     assert found.solved
     assert found.contexts == 1
@@ -137,8 +137,8 @@ def test_the_figure_has_a_picture_without_and_with_the_rule_for_every_cell(small
     said = {text.get_text() for text in axes.texts}
     assert {"rank 1", "rank 4000", PLAIN, "—", *numbers(partly.cells[0], 1)} <= said
     assert "1 other painted context" in sweep_caption(small, partly, 1)
+    many = sweep(small, request, [PLAIN], range(100, 130), statistics_of=statistics.__getitem__)
     with pytest.raises(RequestError, match="ranks in one figure"):
-        many = sweep(small, request, [PLAIN], range(100, 130), statistics_of=statistics.__getitem__)
         sweep_figure(many, before, {}, width="column")
 
 

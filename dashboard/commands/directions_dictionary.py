@@ -36,11 +36,15 @@ SHOWN = 12
     type=click.IntRange(1, 65_536),
     help="How many features there are.  [default: four for each unit of the layer]",
 )
-@click.option("--active", type=click.IntRange(1, 4096), help="How many make up one key.  [default: 8]")
+@click.option(
+    "--active",
+    type=click.IntRange(1, 4096),
+    help="How many make up one key.  [default: one for each 16 units, at least 4]",
+)
 @click.option(
     "--steps",
     type=click.IntRange(1, 1_000_000),
-    help="How often the dictionary is changed; more take longer, and explain more.  [default: 3000]",
+    help="How often the dictionary is changed; more take longer, and explain more.  [default: 2000]",
 )
 @options.seeds("0-999")
 @options.truncation

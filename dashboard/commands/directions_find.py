@@ -13,6 +13,7 @@ from dashboard.commands import options
 from dashboard.commands.console import progress, report, warn
 from dashboard.commands.directions_opening import described
 from dashboard.commands.directions_origins import (
+    CONTEXT,
     DICTIONARY,
     DIFFERENCE,
     FINDERS,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["COUNT", "find"]
 
 NEEDS = {
-    **dict.fromkeys((*PAINTED, DIFFERENCE), "--context"),
+    **dict.fromkeys((CONTEXT, *PAINTED, DIFFERENCE), "--context"),
     UNIT: "--unit",
     RULE: "--rule",
     DICTIONARY: "--from",
@@ -55,10 +56,8 @@ ENDING = ".safetensors"
 @click.option(
     "--origin",
     type=click.Choice([*PAINTED, DIFFERENCE, UNIT, RULE, *KEYS, DICTIONARY]),
-    default="zca",
-    show_default=True,
     help="Where directions come from: a painted context by one of five methods, two contexts, a unit, a rule, "
-    "or the layer's keys alone.",
+    "or the layer's keys alone.  [default: --context, by the method of its file]",
 )
 @click.option("--context", metavar="CONTEXT", help="Painted: a JSON file, or the name of one that ships.")
 @click.option(
@@ -99,7 +98,7 @@ ENDING = ".safetensors"
 @options.quiet
 def find(
     model: str | None,
-    origin: str,
+    origin: str | None,
     context: str | None,
     against: str | None,
     unit: int | None,
@@ -124,6 +123,7 @@ def find(
     """
     from rewrite_core.generators import LatentSpec
 
+    origin = origin or CONTEXT
     _require_material(origin, context, against, unit, rule, dictionary)
     _require_fitting(origin, count, number, settings)
     wanted = Wanted(
@@ -171,25 +171,30 @@ def _require_material(
     given = {"--context": context, "--unit": unit, "--rule": rule, "--from": dictionary}
     needed = NEEDS.get(origin, "")
     if needed and given[needed] is None and origin != DICTIONARY:
-        raise click.UsageError(f"--origin {origin} needs {needed}.")
+        raise click.UsageError(f"{_said(origin)} needs {needed}.")
     for flag, value in given.items():
         if value is not None and flag != needed:
-            raise click.UsageError(f"--origin {origin} does not take {flag}.")
+            raise click.UsageError(f"{_said(origin)} does not take {flag}.")
     if (against is None) == (origin == DIFFERENCE):
         raise click.UsageError("--not is for --origin difference, which needs it.")
 
 
 def _require_fitting(origin: str, count: int | None, number: int | None, settings: Mapping[str, Any]) -> None:
     """Refuse options that would say nothing."""
-    painted = origin in (*PAINTED, DIFFERENCE)
+    painted = origin in (CONTEXT, *PAINTED, DIFFERENCE)
     told = {f"--{name}": value for name, value in settings.items()} if not painted else {}
     if origin not in (*KEYS, DICTIONARY):
         told |= {"--count": count, "--number": number}
     for flag, value in told.items():
         if value is not None:
-            raise click.UsageError(f"--origin {origin} does not take {flag}.")
+            raise click.UsageError(f"{_said(origin)} does not take {flag}.")
     if origin == DIFFERENCE and settings["rank"] is not None:
         raise click.UsageError("A difference is one direction: it does not take --rank.")
+
+
+def _said(origin: str) -> str:
+    """How an origin was asked for."""
+    return "find without --origin" if origin == CONTEXT else f"--origin {origin}"
 
 
 def _place(out: str, several: bool) -> Path:

@@ -16,10 +16,23 @@ if TYPE_CHECKING:
     from rewrite_core.directions import Direction
     from rewrite_core.generators import Generator, LatentSpec
 
-__all__ = ["DICTIONARY", "DIFFERENCE", "FINDERS", "KEYS", "PAINTED", "RULE", "UNIT", "Found", "Wanted"]
+__all__ = [
+    "CONTEXT",
+    "DICTIONARY",
+    "DIFFERENCE",
+    "FINDERS",
+    "KEYS",
+    "PAINTED",
+    "RULE",
+    "UNIT",
+    "Found",
+    "Wanted",
+]
 
 PAINTED = ("zca", "svd", "mean", "gandissect", "plain")
 """Origins that make a direction of a painted context: the methods of `rewrite_core.directions.context`."""
+CONTEXT = "context"
+"""A painted context by the method that its own settings name."""
 DIFFERENCE, UNIT, RULE, DICTIONARY = "difference", "unit", "rule", "dictionary"
 KEYS = ("pca", "ica", "k-means")
 """Origins that need nothing but a layer's keys; so does a dictionary (`rewrite_core.directions.origins`)."""
@@ -66,7 +79,8 @@ class Wanted:
 
 
 def _painted(wanted: Wanted) -> Found:
-    context = _context(wanted, wanted.context, {"method": wanted.origin})
+    method = {} if wanted.origin == CONTEXT else {"method": wanted.origin}
+    context = _context(wanted, wanted.context, method)
     statistics = statistics_of(context.generator, context.layer, wanted.quiet)
     return context.generator, [context.direction(statistics, wanted.name)]
 
@@ -137,7 +151,7 @@ def _dictionary(wanted: Wanted) -> Found:
 
 
 FINDERS: Mapping[str, Callable[[Wanted], Found]] = {
-    **dict.fromkeys(PAINTED, _painted),
+    **dict.fromkeys((CONTEXT, *PAINTED), _painted),
     DIFFERENCE: _difference,
     UNIT: _unit,
     RULE: _rule,
@@ -157,7 +171,17 @@ def _layer(wanted: Wanted, generator: Generator) -> str:
 
 
 def _chosen(wanted: Wanted, found: list[Direction]) -> list[Direction]:
-    """All that were found, or the one whose number was given, which may be more than there are."""
+    """All that were found, or the one whose number was given, which may be more than there are.
+
+    Raises:
+        RequestError: there is no such one; or none at all, where clusters are all zero, or features dead.
+    """
+    if not found:
+        raise RequestError(
+            found=f"no direction by {wanted.origin}",
+            expected="a layer that responds, or a dictionary with features that are active",
+            remedy="Choose another layer, or learn the dictionary again.",
+        )
     if wanted.number is None:
         return [wanted.named(direction, place) for place, direction in enumerate(found, 1)]
     if wanted.number > len(found):

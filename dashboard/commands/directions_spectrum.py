@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from rewrite_core.generators.latents import Scheme
 
 __all__ = ["overlap", "spectrum"]
-
-CLOSE = 0.5
-"""Overlaps beyond this, either way, are pointed out: two rules there are likely to collide."""
 
 
 @click.command(epilog=options.example("palimpsest directions spectrum anime64-dcgan --out spectrum/"))
@@ -203,13 +201,17 @@ def _names(directions: Sequence[Direction]) -> list[str]:
 
 
 def _close(names: Sequence[str], found: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    """The pairs that are likely to collide, in the order in which they were given."""
-    return [
-        {"one": one, "other": other, **{what: float(matrix[i, j]) for what, matrix in found.items()}}
-        for i, one in enumerate(names)
-        for j, other in enumerate(names)
-        if i < j and max(abs(float(matrix[i, j])) for matrix in found.values()) > CLOSE
-    ]
+    """The pairs that are likely to collide, in the order in which they were given; of either way, the stronger."""
+    from rewrite_core.directions.overlap import CLOSE
+
+    pairs = []
+    for i, j in itertools.combinations(range(len(names)), 2):
+        shared = {
+            what: max(float(matrix[i, j]), float(matrix[j, i]), key=abs) for what, matrix in found.items()
+        }
+        if max(map(abs, shared.values())) > CLOSE:
+            pairs.append({"one": names[i], "other": names[j], **shared})
+    return pairs
 
 
 def _overlaps_written(

@@ -26,6 +26,7 @@ HEADINGS = {
     "w_space": "W space",
     "projection": "projection",
     "dissection": "dissection",
+    "directions": "directions",
 }
 
 

@@ -50,7 +50,7 @@ __all__ = [
 
 MATCHES, PAINT = "Matches", "Paint"
 """The view that the page opens on, and the one that contexts are painted in."""
-DOING, OVERLAPS, SPECTRUM = "What it does", "Overlaps", "Spectrum"
+DOING, OVERLAPS, SPECTRUM = "Effect", "Overlaps", "Spectrum"
 """The views that are not of one direction's matches."""
 MAP, METHODS, CONCEPTS = "Map", "Methods", "Concepts"
 """The views of a layer's keys, of one context by all methods, and of directions that stand for concepts."""
@@ -79,8 +79,12 @@ Part = Literal["this", "that", "protect"]
 """What regions are painted for."""
 Place = tuple[int, int, int]
 """A position that was clicked: seed, row and column of the layer's grid, inside the picture."""
-Box = tuple[float, float, float, float]
-"""What is brushed on a map: from left to right and from bottom to top, in the map's own units."""
+Box = tuple[float, ...]
+"""What is brushed on a map: its left, right, bottom and top in the map's own units; empty: nothing."""
+
+
+FINDING = ContextSettings(method="mean")
+"""How a painted context is looked for if nothing else is said: best at rank 1, as docs/directions.md measures."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Context:
     this: tuple[Painted, ...] = ()
     that: tuple[Painted, ...] = ()
     protect: tuple[Painted, ...] = ()
-    settings: ContextSettings = field(default_factory=ContextSettings)
+    settings: ContextSettings = FINDING
     rank: int = 1
 
     @property
@@ -215,7 +219,7 @@ class Choices:
         zero: whether the published way to remove it is shown beside.
         compared: which overlaps are shown.
         placed: how the map places keys, `marks` what stands for one, and `coloured` what its colour says.
-        box: what is brushed on the map; None: nothing yet.
+        box: what is brushed on the map; None: nothing yet, so that the page chooses.
         judged: the concept that methods are judged by; empty: none; None: the one that is called like the direction.
         pictured: which pictures methods are compared on.
         origin: what a new direction is made from.

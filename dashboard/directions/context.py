@@ -64,10 +64,9 @@ def _outcome(visitor: Session, context: Context, direction: Direction) -> None:
     if len(direction.singular_values) > 1:
         st.altair_chart(strengths_chart(direction.singular_values, direction.rank), key="context-strengths")
         st.caption("Singular values: what stands clearly above the rest is worth having as a rank.")
-    there = visitor.tray.get(direction.digest) is not None
-    name = st.text_input(
-        "Name", _default_name(visitor), max_chars=60, key=f"context-name-{len(visitor.tray)}", disabled=there
-    )
+    kept = visitor.tray.get(direction.digest)
+    there, named = kept is not None, kept.name if kept else _default_name(visitor)
+    name = st.text_input("Name", named, max_chars=60, key=f"context-name-{named}-{there}", disabled=there)
     with st.container(horizontal=True, gap="small"):
         label, icon = ("In the tray", ":material/check:") if there else ("Add to tray", ":material/add:")
         if st.button(label, type="primary", icon=icon, key="context-add", disabled=there):
@@ -165,6 +164,6 @@ def _default_name(visitor: Session) -> str:
 
 
 _METHODS = (
-    "zca: leading directions of the whitened keys, the default. svd: leading directions of the queries C⁻¹k. "
-    "mean: the one query of the mean key. gandissect: single units. plain: the mean key itself, not whitened."
+    "mean: the one query of the mean key, C⁻¹k, the best at finding. zca: leading directions of the whitened keys, as "
+    "published; of any rank. svd: of the queries C⁻¹k. gandissect: single units. plain: the mean key, not whitened."
 )

@@ -1,4 +1,4 @@
-"""The view What it does: pictures with more of what a direction matches, with less, or with none."""
+"""The view Effect: pictures with more of what a direction matches, with less, or with none."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from dashboard.background import show_work
 from dashboard.binding import bound
 from dashboard.directions.choices import SCALES, Item
 from dashboard.directions.exporting import scale_command
-from dashboard.directions.found import SEARCH, Found, found_of
+from dashboard.directions.found import SEARCH, Found, found_before, found_of
+from dashboard.directions.linking import write_address
 from dashboard.directions.plots import channels_chart, effect_bar, effect_picture, greatest
-from dashboard.directions.scaling import SCALING, ZERO, Outcome, outcome
+from dashboard.directions.scaling import SCALING, ZERO, Outcome, outcome, outcome_before
 from dashboard.directions.state import choose, chosen
 from dashboard.directions.taking import headed, take_away
 from dashboard.errors import shown
@@ -24,9 +25,7 @@ from dashboard.text import plain
 from dashboard.words import percent, share
 from dissect.provenance import measured
 from dissect.scaled import INSIDE
-from rewrite_core.errors import PalimpsestError
 from rewrite_core.pictures import encode_png, enlarge
-from rewrite_core.rules.rule import Rule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +52,21 @@ def doing(visitor: Session) -> None:
     found = found_of(visitor, item)
     if found is None:
         show_work(visitor, SEARCH)
+        found = found_before(visitor)
+    if found is None or found.item.key != item.key:
         return
+    _live(visitor, item, found)
+
+
+@st.fragment
+def _live(visitor: Session, item: Item, found: Found) -> None:
+    """All of it, in a fragment: the slider waits for nothing else on the page."""
+    with shown():
+        _scaled(visitor, item, found)
+    write_address(visitor)
+
+
+def _scaled(visitor: Session, item: Item, found: Found) -> None:
     menu = headed(
         f"{plain(item.name)} :gray[at {plain(item.direction.layer)}]",
         "The part of each key that it matches is scaled by α: the weight becomes W − (1 − α) W C Dᵀ (D C Dᵀ)⁻¹ D.",
@@ -64,12 +77,20 @@ def doing(visitor: Session) -> None:
     made = outcome(visitor, item, seeds, visitor.exploring.alpha, level)
     if made is None:
         show_work(visitor, SCALING)
+        before = outcome_before(item)
+        if before is not None:
+            _outcome(visitor, item, before, None)
         return
     published = outcome(visitor, item, seeds, None, level) if visitor.exploring.zero else None
     with keep:
         _keep_button(visitor, made)
     with menu:
         _take_away(visitor, item, made, published)
+    _outcome(visitor, item, made, published)
+
+
+def _outcome(visitor: Session, item: Item, made: Outcome, published: Outcome | None) -> None:
+    """Pairs on the left; on the right where they change, and what the layer writes."""
     left, right = st.columns([2.7, 1], gap="medium")
     with left, shown():
         _pictures(visitor, item, made, published)
@@ -121,24 +142,18 @@ def _seeds(visitor: Session, found: Found) -> tuple[int, ...]:
 
 
 def _keep_button(visitor: Session, made: Outcome) -> None:
-    st.button(
+    if st.button(
         "Keep as a rule",
         icon=":material/check:",
         key="directions-keep",
         disabled=visitor.exploring.alpha == UNCHANGED,
         help="Every page then draws with it, until it is taken off in the sidebar.",
-        on_click=_keep,
-        args=(visitor, made.rule),
-    )
-
-
-def _keep(visitor: Session, rule: Rule) -> None:
-    """Put the rule on the stack; pictures are then as they were shown, and scaling starts anew from there."""
-    try:
-        visitor.add(rule)
-        choose(visitor, alpha=UNCHANGED)
-    except PalimpsestError as problem:  # of a callback, which has no place on the page of its own
-        choose(visitor, problem=str(problem))
+    ):
+        visitor.add(made.rule)
+        choose(
+            visitor, alpha=UNCHANGED
+        )  # pictures are now as they were shown, and scaling starts anew from there
+        st.rerun()  # the sidebar has a rule more
 
 
 # What becomes of the pictures

@@ -5,17 +5,38 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dashboard.directions.choices import Item, Place
 from dashboard.directions.found import Found
 from dashboard.directions.tray import file_name
+from dashboard.dissection.exporting import concepts_option
 from dashboard.lines import command_line, latent_options, model_of
 from dashboard.saving import rule_files
 from dashboard.session import Session
 from dashboard.taking import Line
+from dissect.settings import CUSTOMARY
+from dissect.units import Dissection
+from rewrite_core.directions import Direction
 from rewrite_core.generators import LatentSpec
+from rewrite_core.rules.request import EditRequest
 
-__all__ = ["match_command", "nearest_command", "overlap_command", "scale_command", "spectrum_command"]
+if TYPE_CHECKING:
+    from dashboard.directions.mapped import Mapped
+    from dissect.methods import MethodComparison
+
+__all__ = [
+    "dissect_command",
+    "map_command",
+    "match_command",
+    "methods_command",
+    "nearest_command",
+    "overlap_command",
+    "scale_command",
+    "spectrum_command",
+]
+
+CONTEXT = "context.json"
 
 
 def match_command(visitor: Session, found: Found) -> Line:
@@ -61,15 +82,62 @@ def scale_command(visitor: Session, item: Item, alpha: float, spec: LatentSpec) 
 
 def overlap_command(visitor: Session, items: Sequence[Item]) -> Line:
     """``palimpsest directions overlap`` for directions of one layer, with their files."""
-    names = [f"{number}-{file_name(item)}.safetensors" for number, item in enumerate(items, 1)]
-    files = {name: item.direction.to_bytes() for name, item in zip(names, items, strict=True)}
-    return Line(command_line("directions overlap", _model(visitor), "overlaps", *names), files)
+    files = _files(items)
+    return Line(command_line("directions overlap", _model(visitor), "overlaps", *files), files)
 
 
 def spectrum_command(visitor: Session, layer: str, samples: int) -> Line:
     """``palimpsest directions spectrum`` for a layer; without one, for all."""
     options = {"--layer": layer, "--seeds": f"0-{samples - 1}"}
     return Line(command_line("directions spectrum", options, "spectrum", shlex.quote(model_of(visitor))))
+
+
+def map_command(visitor: Session, found: Mapped) -> Line:
+    """``palimpsest directions map`` for the map that is shown, as points or as patches."""
+    options = {
+        "--layer": found.keys.layer,
+        "--method": "" if found.map.method == "PCA" else found.map.method.lower(),
+        "--concepts": concepts_option(visitor),
+        **latent_options(found.keys.spec),
+    }
+    patches = ["--thumbnails"] if visitor.exploring.marks == "Patches" else []
+    return Line(command_line("directions map", options, "map", shlex.quote(model_of(visitor)), *patches))
+
+
+def methods_command(visitor: Session, request: EditRequest, found: MethodComparison, samples: int) -> Line:
+    """``palimpsest directions methods`` for a painted context, with its file."""
+    options = {
+        **_model(visitor),
+        "--concept": found.concept,
+        "--concepts": concepts_option(visitor) if found.concept else "",
+        "--layer": found.layer,
+        "--seeds": f"0-{samples - 1}",
+    }
+    return Line(
+        command_line("directions methods", options, "methods", CONTEXT), {CONTEXT: request.to_json().encode()}
+    )
+
+
+def dissect_command(visitor: Session, directions: Sequence[Direction], found: Dissection) -> Line:
+    """``palimpsest dissect --direction`` for directions of one layer, with their files."""
+    files = _files([Item(direction) for direction in directions])
+    settings = found.settings
+    options = {
+        "--concepts": concepts_option(visitor),
+        **latent_options(found.spec),
+        "--quantile": "" if settings.quantile == CUSTOMARY.quantile else f"{settings.quantile:g}",
+        "--level": "" if settings.level == CUSTOMARY.level else f"{settings.level:g}",
+    }
+    given = [f"--direction {name}" for name in files]
+    return Line(command_line("dissect", options, "dissection", shlex.quote(model_of(visitor)), *given), files)
+
+
+def _files(items: Sequence[Item]) -> dict[str, bytes]:
+    """A file for each direction, by names that differ."""
+    return {
+        f"{number}-{file_name(item)}.safetensors": item.direction.to_bytes()
+        for number, item in enumerate(items, 1)
+    }
 
 
 def _model(visitor: Session) -> dict[str, str]:

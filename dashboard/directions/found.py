@@ -3,6 +3,7 @@
 found = found_of(visitor, item)          # None until it is there; asking for it begins the job
 if found is None:
     show_work(visitor, SEARCH)           # once on a page: how far, how long still, Cancel
+    found = found_before(visitor)        # what stays on screen meanwhile
 """
 
 from __future__ import annotations
@@ -28,10 +29,22 @@ from rewrite_core.generators.own import PictureId
 from rewrite_core.jobs import Progress
 from rewrite_core.pictures import Picture, blend_heat, enlarge, overlay_heat
 
-__all__ = ["SCALE", "SEARCH", "SHOWN", "Found", "found_of", "look_closely", "looked_at", "overlaid"]
+__all__ = [
+    "SCALE",
+    "SEARCH",
+    "SHOWN",
+    "Found",
+    "found_before",
+    "found_of",
+    "look_closely",
+    "looked_at",
+    "overlaid",
+]
 
 SEARCH = "matches"
 """The purpose of the job that searches."""
+BEFORE = "directions-found"
+"""Under which a visitor's last search is remembered."""
 SHOWN = 24
 """Pictures of a gallery."""
 SCALE = (0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -105,7 +118,19 @@ def found_of(visitor: Session, item: Item) -> Found | None:
 
     label = f"Searching {len(spec):,} samples for {item.name}"
     matches = brought(visitor, SEARCH, key, _found, label, work)
-    return None if matches is None else Found(key, item, query, matches, generator)
+    if matches is None:
+        return None
+    st.session_state[BEFORE] = (key, item, query)
+    return Found(key, item, query, matches, generator)
+
+
+def found_before(visitor: Session) -> Found | None:
+    """The visitor's last search that came to its end, if it is of the open generator and still kept."""
+    key, item, query = st.session_state.get(BEFORE, (None, None, None))
+    generator, matches = visitor.generator.pristine, _found.peek(key)
+    if matches is None or item.direction.fingerprint != generator.fingerprint:
+        return None
+    return Found(key, item, query, matches, generator)
 
 
 # What is looked at

@@ -30,7 +30,7 @@ def concepts_choice(visitor: Session, help: str) -> None:
         list(dict.fromkeys([*offers, current])),
         format_func=lambda text: offers.get(text, text),
         label_visibility="collapsed",
-        width=210,
+        width=264,
         help=help,
         **bound("directions-concepts", current, lambda text: _choose(visitor, text)),
     )

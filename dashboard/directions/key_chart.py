@@ -33,6 +33,8 @@ _MARGIN = 0.04
 _PATCH, _FRAME = 24, 2
 """Pixels of a patch on screen, about, and of the colour around it."""
 _QUALITY = 75
+_TOOLTIP = ["image:N", "concept:N", "picture:Q", "row:Q", "column:Q"]
+"""A field called `image` is shown as one."""
 _NO_PADDING = {"left": 0, "right": 0, "top": 0, "bottom": 0}
 
 Layered = alt.LayerChart | alt.FacetChart
@@ -42,21 +44,27 @@ Layered = alt.LayerChart | alt.FacetChart
 def keys_chart(
     found: KeyMap, heat: NDArray[np.float64] | None, marks: Marks, box: Box | None, side: int
 ) -> Layered:
-    """The points of a map on a square of `side` pixels; dragging over it brushes a box, which begins as `box`.
+    """The points of a map, `side` pixels wide or high; dragging over it brushes a box, which begins as `box`.
 
     Coloured by `heat` [k] from 0 to 1 if it is given, else by concept. What is rare or hot lies on top. As patches
     those are shown that do not cover each other, the rare or hot first; the others stay points.
     """
-    x, y = (_scale(values) for values in _square(found.points))
+    low, high = _bounds(found.points)
+    scale = side / float((high - low).max())  # pixels a unit, the same in both directions
+    width, height = (round(scale * float(size)) for size in high - low)
+    x, y = (
+        alt.Scale(domain=[*map(float, ends)], nice=False, zero=False) for ends in zip(low, high, strict=True)
+    )
     rows = _rows(found, heat)
     patch = max(1, round(_PATCH / found.patches.shape[1])) * found.patches.shape[1]
-    step = (patch + 2 * _FRAME + 1) * (x.domain[1] - x.domain[0]) / side
+    step = (patch + 2 * _FRAME + 1) / scale
     shown = _apart(rows[["x", "y"]].to_numpy(), step) if marks == "Patches" else np.zeros(len(rows), bool)
+    begun: dict[str, Any] = {"value": {"x": list(box[:2]), "y": list(box[2:])}} if box else {}
     brush = alt.selection_interval(
         name=BRUSH,
         encodings=["x", "y"],
-        mark=alt.BrushConfig(fill=_ACCENT, fillOpacity=0.12, stroke=_ACCENT, strokeOpacity=0.9),
-        **({"value": {"x": list(box[:2]), "y": list(box[2:])}} if box else {}),
+        mark=alt.BrushConfig(fill=_ACCENT, fillOpacity=0.2, stroke=_ACCENT, strokeOpacity=1, strokeWidth=1.5),
+        **begun,
     )
 
     def layer(part: pd.DataFrame) -> alt.Chart:
@@ -65,12 +73,12 @@ def keys_chart(
         )
         return encoded
 
-    colour, tooltip = _colour(rows, heat is not None), _tooltip(heat is not None)
+    colour = _colour(rows, heat is not None)
     small = marks == "Patches"
     points = (
         layer(rows[~shown])
         .mark_circle(size=16 if small else 46, opacity=0.5 if small else 0.85)
-        .encode(color=colour, tooltip=tooltip)
+        .encode(color=colour, tooltip=_TOOLTIP)
         .add_params(brush)
     )
     layers = [points]
@@ -78,8 +86,8 @@ def keys_chart(
         framed = layer(rows[shown])
         frame = framed.mark_square(size=(patch + 2 * _FRAME) ** 2, opacity=1).encode(color=colour)
         picture = framed.mark_image(width=patch, height=patch, smooth=False)
-        layers += [frame, picture.encode(url="image:N", tooltip=tooltip)]
-    chart: Layered = alt.layer(*layers).properties(width=side, height=side, padding=_NO_PADDING)
+        layers += [frame, picture.encode(url="image:N", tooltip=_TOOLTIP)]
+    chart: Layered = alt.layer(*layers).properties(width=width, height=height, padding=_NO_PADDING)
     return chart
 
 
@@ -116,10 +124,6 @@ def _colour(rows: pd.DataFrame, hot: bool) -> alt.Color:
     return alt.Color("concept:N", scale=alt.Scale(domain=names, range=colours), legend=None)
 
 
-def _tooltip(hot: bool) -> list[Any]:
-    return ["image:N", "concept:N", "picture:Q", "row:Q", "column:Q"]
-
-
 def _apart(points: NDArray[np.floating], step: float) -> NDArray[np.bool_]:
     """Which of the points [k, 2] are kept, from the last on, so that none is nearer than `step` in both axes: [k]."""
     kept, chosen = np.zeros(len(points), bool), np.empty((0, 2))
@@ -129,14 +133,10 @@ def _apart(points: NDArray[np.floating], step: float) -> NDArray[np.bool_]:
     return kept
 
 
-def _square(points: NDArray[np.float64]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The range of x and of y, both equally long: distances are the same in both directions."""
+def _bounds(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower left and upper right of the map, [2] each, with a margin; neither side is less than half of the other."""
     low, high = points.min(0), points.max(0)
-    half = float((high - low).max() or 1.0) * (0.5 + _MARGIN)
+    longer = float((high - low).max()) or 1.0
+    half = np.maximum(high - low, longer / 2) / 2 + _MARGIN * longer
     middle = (low + high) / 2
-    across, up = ((float(value) - half, float(value) + half) for value in middle)
-    return across, up
-
-
-def _scale(values: tuple[float, float]) -> alt.Scale:
-    return alt.Scale(domain=list(values), nice=False, zero=False)
+    return middle - half, middle + half

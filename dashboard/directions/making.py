@@ -15,16 +15,16 @@ from pathlib import Path
 from dashboard.budget import Budget
 from dashboard.directions.choices import Item
 from dashboard.session import THE_APP, embedded, service, statistics_of
-from rewrite_core.directions import Direction, difference, unit_direction
+from rewrite_core.directions import Direction, unit_direction
 from rewrite_core.directions.dictionary import Dictionary, DictionarySettings, learn_dictionary
 from rewrite_core.directions.layer_keys import LayerKeys, layer_keys
 from rewrite_core.directions.origins import ORIGINS
 from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator, LatentSpec, embedded_names
 from rewrite_core.jobs import Progress
-from rewrite_core.memory import observe, outside, second_moment_of, whiten
+from rewrite_core.memory import whiten
+from rewrite_core.rules.contrasted import difference_of
 from rewrite_core.rules.examples import example_contexts
-from rewrite_core.rules.painted import observations_of, painted_keys, protected_moment
 from rewrite_core.rules.request import EditRequest, Painted
 from rewrite_core.rules.rewrite import direction_of
 from rewrite_core.statistics.layer import SAMPLES
@@ -83,22 +83,7 @@ def made(
     known = statistics_of(generator, layer, progress, visitor=owner)
     if not that:
         return direction_of(generator.pristine, request, known).renamed(name)
-    pristine = generator.pristine
-    keys, areas = painted_keys(pristine, layer, request, request.key)
-    other = request.model_copy(update={"key": that})
-    return difference(
-        observe(keys, areas),
-        observations_of(pristine, layer, other),
-        known.second_moment,
-        request.direction,
-        layer=layer,
-        name=name,
-        rest=second_moment_of(observe(keys, outside(areas))) if request.direction.contrast else None,
-        protected=protected_moment(pristine, layer, request),
-        provenance={"request": request.to_dict(), "against": other.to_dict()},
-        model=pristine.name,
-        fingerprint=pristine.fingerprint,
-    )
+    return difference_of(generator, request, request.model_copy(update={"key": that}), known, name)
 
 
 def proposals(

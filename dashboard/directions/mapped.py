@@ -38,8 +38,8 @@ MAPPED = "map"
 """The purpose of the job that places the keys."""
 POINTS, PICTURES = 1000, 1000
 """Keys on the map, and how many of the samples they are drawn from, at most."""
-OPENING = 0.22
-"""Of the map's width and height: the box that is brushed when nothing was."""
+OPENING, HOTTEST = 0.25, 25
+"""The box that is brushed when nothing was: its share of the map's sides, and how many points it is put around."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,25 +67,29 @@ class Mapped:
         return chosen[np.argsort(away, kind="stable")]
 
     def around(self, vector: Tensor) -> Box:
-        """A box around the point of the greatest heat of `vector` [C]."""
-        middle = self.map.points[int((self.rows @ vector).argmax())]
-        across, up = OPENING / 2 * np.ptp(self.map.points, axis=0)
-        left, bottom = middle - (across, up)
-        right, top = middle + (across, up)
+        """A box around the middle of the points where the heat of `vector` [C] is greatest."""
+        hottest = (self.rows @ vector).topk(min(HOTTEST, len(self.rows))).indices.numpy()
+        middle = np.median(self.map.points[hottest], axis=0)  # [2]
+        half = OPENING / 2 * np.ptp(self.map.points, axis=0)
+        (left, bottom), (right, top) = middle - half, middle + half
         return float(left), float(right), float(bottom), float(top)
 
     def graded(self, vector: Tensor) -> NDArray[np.float64]:
         """The heat of `vector` [C] at each point on the scale of `SCALE`, whose quantiles are of the whole sample."""
         heat = (self.keys.rows @ vector).numpy()  # [all of the sample]
         levels, steps = np.quantile(heat, SCALE), np.linspace(0, 1, len(SCALE))
-        return np.interp(heat[: len(self.map.points)], levels, steps)
+        result: NDArray[np.float64] = np.interp(heat[: len(self.map.points)], levels, steps)
+        return result
 
     def counts(self, rows: Sequence[int] | NDArray[np.intp]) -> Counter[str]:
         """How many of these points are of each concept; of none: ""."""
         return Counter(self.map.concepts[int(row)] for row in rows)
 
     def direction(self, rows: Sequence[int] | NDArray[np.intp]) -> Direction:
-        """The direction of these keys, as of a context painted exactly there, called by what most of them are.
+        """The query of the mean of these keys, called by what most of them are.
+
+        They are less alike than what one paints: the leading singular direction may be that of a few long keys, while
+        the query of the mean is hot on them on average whatever they are.
 
         Raises:
             MaskError: the keys are zero.
@@ -97,7 +101,7 @@ class Mapped:
             Observations(chosen, torch.ones(len(chosen), dtype=torch.float64)),
             self.keys.moment.matrix,
             1,
-            ContextSettings(),
+            ContextSettings(method="mean"),
             layer=self.keys.layer,
             name=f"{what}{len(chosen)} {'key' if len(chosen) == 1 else 'keys'}",
             provenance={

@@ -39,6 +39,8 @@ SIDE = 500
 """Pixels of the map."""
 SMALL, COLUMNS = 76, 3
 """Side of a picture on screen, and how many are in a row."""
+SENT = 160
+"""Pixels that a small picture is enlarged to, or a little more: what lines need, and a third of what all would take."""
 TOOLTIP = (
     "#vg-tooltip-element img { width: 84px; height: 84px; image-rendering: pixelated; border-radius: 4px; }"
 )
@@ -60,7 +62,11 @@ def mapping(visitor: Session) -> None:
         return
     with menu:
         _take_away(visitor, found)
-    left, right = st.columns([1.62, 1], gap="medium")
+    with st.container(horizontal=True, gap="medium"):
+        left, right = (
+            st.container(width=SIDE),
+            st.container(),
+        )  # below each other where there is no room beside
     with left, shown():
         box = _map(visitor, found)
     with right, shown():
@@ -174,23 +180,23 @@ def _brushed(visitor: Session, found: Mapped, box: Box) -> None:
     rows = found.inside(box)
     if not len(rows):
         st.markdown("**Brushed**")
-        st.caption("Drag a box over the map: the pictures of the keys in it appear here. Drag the box to move it.")
+        st.caption(
+            "Drag a box over the map: the pictures of the keys in it appear here. Drag the box to move it."
+        )
         return
     counts = found.counts(rows)
     seeds = list(dict.fromkeys(found.map.places[rows, 0].tolist()))
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{counted(len(rows), 'key')}** :gray[of {counted(len(seeds), 'picture')}]")
-        st.space("stretch")
-        if st.button(
-            "Direction from these",
-            icon=":material/add:",
-            type="primary",
-            key="map-direction",
-            help="What these keys have in common and the others have not, into the tray.",
-        ):
-            _keep(visitor, found, rows)
+    st.markdown(f"**{counted(len(rows), 'key')}** :gray[of {counted(len(seeds), 'picture')}]")
     said = ", ".join(f"{plain(name or NOTHING)} {count}" for name, count in counts.most_common(4))
     st.caption(said + (f" · the {SHOWN} in the middle" if len(seeds) > SHOWN else ""))
+    if st.button(
+        "Direction from these",
+        icon=":material/add:",
+        type="primary",
+        key="map-direction",
+        help="What these keys have in common and the others have not, into the tray.",
+    ):
+        _keep(visitor, found, rows)
     pictures = _pictures(visitor, found, rows, seeds[:SHOWN])
     picked = gallery(pictures, key="map-gallery", selected=visitor.selected, size=SMALL, columns=COLUMNS)
     if picked != visitor.selected:
@@ -203,20 +209,22 @@ def _keep(visitor: Session, found: Mapped, rows: NDArray[np.intp]) -> None:
     st.rerun()
 
 
-def _pictures(
-    visitor: Session, found: Mapped, rows: NDArray[np.intp], seeds: Sequence[int]
-) -> list[Picture]:
+def _pictures(visitor: Session, found: Mapped, rows: NDArray[np.intp], seeds: Sequence[int]) -> list[Picture]:
     """The pictures of these seeds, each outlined where its brushed keys are."""
     layer = found.keys.layer
     generator = visitor.generator.pristine
     height, width = (side - 2 * generator.layer(layer).key_margin for side in generator.layer(layer).key_size)
-    images = enlarge(drawn(visitor.spec(tuple(seeds)), generator), visitor.enlargement)
+    factor = min(visitor.enlargement, -(-SENT // generator.resolution))
+    images = enlarge(drawn(visitor.spec(tuple(seeds)), generator), factor)
     places = found.map.places[rows]  # [M, 3]
     result = []
     for seed, image in zip(seeds, images, strict=True):
         cells = np.zeros((height, width), bool)
-        cells[tuple(places[places[:, 0] == seed, 1:].T)] = True
-        down, across = (np.arange(side) * grid // side for side, grid in zip(image.shape, cells.shape, strict=False))
+        for row, column in places[places[:, 0] == seed, 1:]:
+            cells[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = True  # as wide as its patch
+        down, across = (
+            np.arange(side) * grid // side for side, grid in zip(image.shape, cells.shape, strict=False)
+        )
         thick = max(1, image.shape[1] // 64)
         result.append(Picture(seed, outline(image, cells[down][:, across], WHITE, thick, dim=0.6)))
     return result

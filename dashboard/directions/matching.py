@@ -13,7 +13,17 @@ from dashboard.binding import bound
 from dashboard.directions.charts import scale_bar, scores_chart
 from dashboard.directions.choices import FEWEST, LARGEST, QUANTILES, Overlay, Range
 from dashboard.directions.exporting import match_command
-from dashboard.directions.found import SCALE, SEARCH, Found, found_of, look_closely, looked_at, overlaid
+from dashboard.directions.found import (
+    SCALE,
+    SEARCH,
+    Found,
+    found_before,
+    found_of,
+    look_closely,
+    looked_at,
+    overlaid,
+)
+from dashboard.directions.moments import noise_caption
 from dashboard.directions.nearby import nearby
 from dashboard.directions.state import choose, chosen
 from dashboard.directions.taking import headed, take_away
@@ -34,8 +44,10 @@ __all__ = ["matching", "samples_menu"]
 
 SIDE, COLUMNS = 84, 6
 """Of a picture on screen, and how many are in a row."""
-PATCHES, PATCH, AVERAGE = 9, 38, 84
+PATCHES, PATCH, AVERAGE = 9, 36, 72
 """Patches of the best, the side of one on screen, and of their average."""
+WIDE = COLUMNS * (SIDE + 10)
+"""Pixels of the gallery."""
 ROW = 8
 """Pictures of a row in the figure."""
 
@@ -49,13 +61,20 @@ def matching(visitor: Session) -> None:
     found = found_of(visitor, item)
     if found is None:
         show_work(visitor, SEARCH)
+        found = found_before(visitor)
+    if found is None:
         return
-    left, right = st.columns([2.35, 1], gap="medium")
+    with st.container(horizontal=True, gap="medium"):
+        left, right = (
+            st.container(width=WIDE),
+            st.container(),
+        )  # below each other where there is no room beside
     with left, shown():
         _ranking(visitor, found)
     with right, shown():
         _distribution(visitor, found)
         _patches(visitor, found)
+        noise_caption(visitor, found.item)
     with shown():
         nearby(visitor, found)
 
@@ -63,10 +82,15 @@ def matching(visitor: Session) -> None:
 def samples_menu(visitor: Session) -> None:
     """A menu that says how many samples are searched, and changes it."""
     count = visitor.exploring.samples
-    with st.popover(counted(count, "sample"), icon=":material/tune:", key="directions-settings"):
+    with st.popover(f"{count:,}", icon=":material/tune:", key="directions-settings", help="Samples"):
         with st.form("directions-form", border=False):
             samples = st.number_input(
-                "Samples", FEWEST, LARGEST, count, step=1000, help="Pictures that are searched for matches."
+                "Samples",
+                FEWEST,
+                LARGEST,
+                count,
+                step=1000,
+                help="Pictures that are searched for matches, and that the spectrum is over.",
             )
             if st.form_submit_button("Search", type="primary", icon=":material/search:"):
                 choose(visitor, samples=int(samples), picture=None, place=None)
@@ -183,7 +207,8 @@ def _patches(visitor: Session, found: Found) -> None:
     st.markdown(
         "**Patches**", help=f"Around the hottest position of the best {PATCHES}; large: their average."
     )
-    average, each = st.columns([1, 1.55], gap="small")
+    with st.container(horizontal=True, gap="small", wrap=False):
+        average, each = st.container(width=AVERAGE), st.container()
     with average:
         factor = max(1, AVERAGE // made.shape[1])
         st.image(encode_png(enlarge(patch_average(made), factor)), width=AVERAGE)

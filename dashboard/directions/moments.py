@@ -37,7 +37,7 @@ def moment_of(visitor: Session, layer: str, progress: Progress | None = None) ->
     return _moments.get((pristine.fingerprint, layer), gathered)
 
 
-def halves(visitor: Session, purpose: str, layer: str, samples: int = SAMPLES) -> Halves | None:
+def halves(visitor: Session, purpose: str, layer: str, samples: int) -> Halves | None:
     """Second moments of a layer over each half of the samples, if they are known; else a job is on its way.
 
     Raises:
@@ -57,7 +57,7 @@ def halves(visitor: Session, purpose: str, layer: str, samples: int = SAMPLES) -
 
 def noise_caption(visitor: Session, item: Item) -> None:
     """What is wrong with a direction that rests on noise, in a line; nothing if it does not, or is not known yet."""
-    both = halves(visitor, CERTAINTY, item.direction.layer)
+    both = halves(visitor, CERTAINTY, item.direction.layer, SAMPLES)
     warning = noise_warning(item.direction, both) if both else ""
     if warning:
         st.caption(f":material/warning: {plain(warning)}")

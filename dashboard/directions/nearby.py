@@ -49,7 +49,11 @@ def nearby(visitor: Session, found: Found) -> None:
     picture = looked_at(visitor, found)
     heat = _heat(found, picture)
     place = _place(visitor, picture, heat)
-    left, right = st.columns([1.12, 2], gap="medium")
+    with st.container(horizontal=True, gap="medium"):
+        left, right = (
+            st.container(width=LARGE),
+            st.container(),
+        )  # below each other where there is no room beside
     with left:
         _closely(visitor, found, picture, heat, place)
     with right:

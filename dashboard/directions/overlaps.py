@@ -23,7 +23,7 @@ from dashboard.directions.taking import headed, take_away
 from dashboard.session import Session
 from dashboard.text import plain
 from dissect.provenance import measured
-from rewrite_core.directions.overlap import interference, key_overlap, query_overlap
+from rewrite_core.directions.overlap import CLOSE, interference, key_overlap, query_overlap
 from rewrite_core.generators import LatentSpec
 from rewrite_core.jobs import Progress
 from rewrite_core.statistics.layer import SAMPLES
@@ -33,13 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["overlaps"]
 
-OVERLAP = "overlaps"
-"""The purpose of the job that compares."""
-LIKELY = 0.5
-"""Rules that read another's context more strongly than this, in readings of their own, are likely to collide."""
-SIDE, ALONE = 270, 400
+SIDE, ALONE = 390, 560
 """Pixels of a matrix, where two are side by side and where one is alone."""
 QUERIES, KEYS, RULES = "queries", "keys", "interference"
+
+OVERLAP = "overlaps"
+"""The purpose of the job that compares."""
 
 Matrix = NDArray[np.float64]
 Overlap = Mapping[str, Matrix]
@@ -130,7 +129,7 @@ def _collision(names: Sequence[str], effect: Matrix) -> str:
     others = np.abs(effect - np.diag(np.diag(effect)))  # [M, M]
     row, column = map(int, np.unravel_index(int(others.argmax()), others.shape))
     rule, context, value = plain(names[row]), plain(names[column]), float(effect[row, column])
-    if abs(value) <= LIKELY:
+    if abs(value) <= CLOSE:
         return (
             f"No two are likely to collide: at most, a rule at **{rule}** acts on the context of **{context}** at "
             f"{abs(value):.2f} of its strength."

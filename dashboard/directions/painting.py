@@ -27,12 +27,14 @@ PARTS: Mapping[str, Part] = {"Add to “this”": "this", "Add to “not that”
 MEANING: Mapping[Part, str] = {"this": "This", "that": "Not that", "protect": "Protected"}
 COLOURS: Mapping[Part, str] = {"this": "key", "that": "paste", "protect": "protect"}
 """The part of an edit whose colour a region has."""
-SIDE = 54
+SIDE, CANVAS = 54, 420
+"""Pixels of a thumbnail, and of the canvas with its frame."""
 
 
 def painting(visitor: Session) -> None:
     """The canvas over the selected picture, and the pictures to choose from."""
-    canvas, choice = st.columns([1.2, 1], gap="medium")
+    with st.container(horizontal=True, gap="medium"):
+        canvas, choice = st.container(width=CANVAS), st.container()  # below where there is no room beside
     with choice:
         offered: tuple[PictureId, ...] = (*visitor.own, *range_box("Pictures", key="context-seeds"))
         pictures = [Picture(*pair) for pair in zip(offered, visitor.pictures(offered), strict=True)]

@@ -33,8 +33,8 @@ _QUIET: dict[str, Any] = {"grid": False, "domain": False, "ticks": False}
 _PADDING = {"left": 0, "right": 4, "top": 4, "bottom": 6}
 _POINTS = 400
 """Points of a line, at most: more than a screen resolves."""
-_NUMBERED = 34
-"""Pixels of a cell that has room for its number."""
+_LABELS, _NUMBERED = 90, 34
+"""Pixels for names beside a matrix, and of a cell that has room for its number."""
 
 Layered = alt.LayerChart | alt.FacetChart
 """What altair takes a layered chart for."""
@@ -77,7 +77,12 @@ def channels_chart(channels: pd.DataFrame) -> alt.Chart:
         .mark_bar(cornerRadiusEnd=2, color=_ACCENT)
         .encode(
             x=alt.X("share:Q", title=None, axis=alt.Axis(format="~%", tickCount=3, **_QUIET)),
-            y=alt.Y("channel:N", sort=None, title=None, axis=alt.Axis(labelOverlap=False, **_QUIET)),
+            y=alt.Y(
+                "channel:N",
+                sort=None,
+                title=None,
+                axis=alt.Axis(labelOverlap=False, labelFlush=False, **_QUIET),
+            ),
             tooltip=[
                 "channel",
                 alt.Tooltip("norm:Q", format=".3g", title="norm of the value"),
@@ -92,11 +97,8 @@ def channels_chart(channels: pd.DataFrame) -> alt.Chart:
 # What directions share
 
 
-def matrix_chart(names: Sequence[str], matrix: NDArray[np.floating], side: int, rows: str = "") -> Layered:
-    """A matrix [M, M] of shares from -1 to 1, its rows and columns called by `names`, about `side` pixels wide.
-
-    `rows` says what stands at the left, if that is not what stands on top.
-    """
+def matrix_chart(names: Sequence[str], matrix: NDArray[np.floating], side: int) -> Layered:
+    """A matrix [M, M] of shares from -1 to 1, rows and columns called by `names`, at most `side` pixels wide."""
     cells = pd.DataFrame(
         [
             {"row": one, "column": other, "value": float(matrix[i, j])}
@@ -104,12 +106,18 @@ def matrix_chart(names: Sequence[str], matrix: NDArray[np.floating], side: int, 
             for j, other in enumerate(names)
         ]
     )
-    cell = max(16, min(72, side // max(1, len(names))))
+    cell = min(64, (side - _LABELS) // max(1, len(names)))
     colour = alt.Color("value:Q", scale=alt.Scale(domain=[-1, 1], clamp=True, range=_DIVERGING), legend=None)
-    look: dict[str, Any] = {"ticks": False, "domain": False, "labelLimit": 110, "labelOverlap": False}
+    look: dict[str, Any] = {
+        "ticks": False,
+        "domain": False,
+        "labelLimit": 84,
+        "labelOverlap": False,
+        "labelBound": False,
+    }
     base = alt.Chart(cells).encode(
         x=alt.X("column:N", sort=None, title=None, axis=alt.Axis(orient="top", labelAngle=-40, **look)),
-        y=alt.Y("row:N", sort=None, title=rows or None, axis=alt.Axis(**look)),
+        y=alt.Y("row:N", sort=None, title=None, axis=alt.Axis(**look)),
         tooltip=["row", "column", alt.Tooltip("value:Q", format=".3f")],
     )
     layers = [base.mark_rect(stroke=_FAINT).encode(color=colour)]
@@ -121,8 +129,8 @@ def matrix_chart(names: Sequence[str], matrix: NDArray[np.floating], side: int, 
                 color=alt.condition(dark, alt.value("#ffffff"), alt.value("#1f2430")),
             )
         )
-    size = cell * len(names)
-    chart: Layered = alt.layer(*layers).properties(width=size, height=size, padding=_PADDING)
+    size = _LABELS + cell * len(names)  # the names are within it
+    chart: Layered = alt.layer(*layers).properties(width=size, height=size, padding=0)
     return chart
 
 

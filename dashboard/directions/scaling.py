@@ -1,6 +1,7 @@
 """Pictures under the rule that scales what a direction matches: stopped once, drawn anew for each scale.
 
 made = outcome(visitor, item, seeds, alpha, level)   # None until it is there
+made = made or outcome_before(item)                  # what stays on screen meanwhile
 made.rule                                            # what *Keep as a rule* puts on the stack: it draws `made.after`
 """
 
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import streamlit as st
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,10 +29,12 @@ from rewrite_core.pictures import Picture
 from rewrite_core.rules.rule import Rule
 from rewrite_core.rules.scaling import left_over, output_channels, published_zero_rule, scaling_rule, written
 
-__all__ = ["SCALING", "ZERO", "Outcome", "outcome"]
+__all__ = ["SCALING", "ZERO", "Outcome", "outcome", "outcome_before"]
 
 SCALING, ZERO = "scaling", "published zero"
 """The purposes of the jobs that draw."""
+BEFORE = "directions-scaled"
+"""Under which what a visitor saw last is remembered."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,15 +97,18 @@ def outcome(
         return _drawn(pictures, direction, moment, row, alpha, level)
 
     purpose = ZERO if alpha is None else SCALING
-    key = (
-        *source,
-        direction.digest,
-        direction.name,
-        row,
-        alpha,
-        level,
-    )  # the rule is called after the direction
-    return brought(visitor, purpose, key, _outcomes, f"Drawing {counted(len(seeds), 'picture')}", work)
+    # The rule is called after the direction.
+    key = (*source, direction.digest, direction.name, row, alpha, level)
+    made = brought(visitor, purpose, key, _outcomes, f"Drawing {counted(len(seeds), 'picture')}", work)
+    if made is not None and alpha is not None:
+        st.session_state[BEFORE] = (direction.digest, key)
+    return made
+
+
+def outcome_before(item: Item) -> Outcome | None:
+    """What the visitor saw last of this direction, if it is still kept."""
+    digest, key = st.session_state.get(BEFORE, ("", None))
+    return _outcomes.peek(key) if digest == item.direction.digest else None
 
 
 def _drawn(

@@ -24,7 +24,10 @@ def send_button(visitor: Session, item: Item) -> None:
 
 
 def send(visitor: Session, item: Item) -> None:
-    """Make it the context of the draft, at its layer; what is painted there to copy and paste stays."""
+    """Make it the context of the draft, at its layer; what is painted there to copy and paste stays, and the method.
+
+    The method that finds a context best gives one direction, and a rule may want more of them.
+    """
     request = item.request
     if request is None:
         visitor.change(given=item.direction, key=(), rank=item.direction.rank)
@@ -32,11 +35,12 @@ def send(visitor: Session, item: Item) -> None:
         if request.latents != visitor.latents:
             visitor.clear_edit()  # what was painted there is on pictures that are counted otherwise
         visitor.truncation, visitor.label = request.latents.truncation, request.latents.label
+        steered = request.direction.model_copy(update={"method": visitor.draft.direction.method})
         visitor.change(
             given=None,
             key=request.key,
             protect=request.protect,
-            direction=request.direction,
+            direction=steered,
             rank=request.rank,
             latents=request.latents,
         )

@@ -140,8 +140,10 @@ def _layers(visitor: Session, samples: int) -> None:
     key = (generator.fingerprint, spec)
     asked = visitor.asked.get(ALL)
     wanted = _all.peek(key) is not None or (asked is not None and asked.key == key)
-    if not (wanted or st.button("Compare all layers", icon=":material/play_arrow:", key="spectrum-all")):
+    place = st.empty()
+    if not (wanted or place.button("Compare all layers", icon=":material/play_arrow:", key="spectrum-all")):
         return
+    place.empty()
 
     def work(progress: Progress) -> Spectra:
         return spectra(generator, layers, spec, store=store, progress=progress)

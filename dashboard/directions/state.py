@@ -110,8 +110,9 @@ def _bring(visitor: Session, link: str) -> None:
             lambda progress: named(generator, layer, link, progress),
         )
         if item is not None:
+            problem = visitor.exploring.problem  # what else the link named, which is not settled by this
             keep(visitor, item)
-            choose(visitor, wanted="")
+            choose(visitor, wanted="", problem=problem)
     except PalimpsestError as problem:
         choose(visitor, wanted="", problem=str(problem))
         return

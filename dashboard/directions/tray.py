@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.binding import bound
 from dashboard.directions.charts import strengths_chart
-from dashboard.directions.choices import MOST, Item
+from dashboard.directions.choices import CONCEPTS, MOST, Item
 from dashboard.directions.sending import send_button
 from dashboard.directions.state import choose, chosen, keep, look_at, remove, rename
 from dashboard.errors import shown
@@ -95,6 +95,15 @@ def _about(visitor: Session, item: Item) -> None:
         send_button(visitor, item)
         with st.popover("", icon=":material/more_vert:", help="Rename, save, remove", key="direction-menu"):
             _menu(visitor, item)
+    st.button(
+        "Dissect these",
+        icon=":material/biotech:",
+        type="tertiary",
+        key="tray-dissect",
+        help=f"Which concepts the tray's directions of {plain(direction.layer)} stand for.",
+        disabled=visitor.exploring.view == CONCEPTS,
+        on_click=lambda: choose(visitor, view=CONCEPTS),
+    )
 
 
 def _menu(visitor: Session, item: Item) -> None:

@@ -16,7 +16,18 @@ from dashboard.session import Session
 from dashboard.words import counted
 from dissect.units import Dissection
 
-__all__ = ["ALL", "COLOUR", "chosen_unit", "columns", "dotted", "hear", "listed", "look_at", "swatch", "table"]
+__all__ = [
+    "ALL",
+    "COLOUR",
+    "chosen_unit",
+    "columns",
+    "dotted",
+    "hear",
+    "listed",
+    "look_at",
+    "swatch",
+    "table",
+]
 
 ALL = "all concepts"
 COLOUR = "colour"
@@ -66,13 +77,13 @@ def table(visitor: Session, found: Dissection, rows: pd.DataFrame, unit: tuple[s
         st.caption("No unit is like that. Clear a filter, or lower the IoU level.")
         return
     shown = rows.assign(**{COLOUR: [swatch(name) for name in rows["concept"]]})
-    columns = ["layer", *_SHOWN] if visitor.dissecting.all_layers else list(_SHOWN)
+    order = ["layer", *_SHOWN] if visitor.dissecting.all_layers else list(_SHOWN)
     st.dataframe(
         shown,
         key=_key(rows, unit),
         hide_index=True,
         height=min(38 + 35 * len(rows), 430),
-        column_order=columns,
+        column_order=order,
         column_config=columns(found),
         selection_mode="single-row",
         selection_default={"selection": {"rows": _places(rows, unit)}},

@@ -24,7 +24,7 @@ from rewrite_core.errors import Cancelled
 from rewrite_core.jobs import Progress
 from rewrite_core.rules import overfit as pixels
 from rewrite_core.rules.baselines import EVERY, ITERATIONS, RATE, projected
-from rewrite_core.rules.made import Make, Made
+from rewrite_core.rules.made import Made, Make
 from rewrite_core.rules.rewrite import completed
 
 __all__ = ["as_published"]

@@ -59,7 +59,7 @@ def centres(keys: LayerKeys, count: int, seed: int = 0) -> list[Direction]:
             "of": count,
             "seed": seed,
             "share": int(sizes[cluster]) / len(labels),
-            "ridge": ridge,
+            "settings": {"ridge": ridge},
             "made_with": {"scikit-learn": version("scikit-learn")},
         }
         strength = torch.linalg.vector_norm(centre)[None]  # [1]

@@ -145,6 +145,7 @@ class Dictionary:
             singular_values=quality.removed[feature].clamp(min=0)[None],
             name=f"feature {feature}",
             provenance={
+                **self.origin,  # first: a file may say anything there
                 "feature": feature,
                 "scale": float(length),
                 "bias": float(self.encoder_bias[feature]),
@@ -152,7 +153,6 @@ class Dictionary:
                 "explained": float(quality.removed[feature]),
                 "dead": bool(quality.dead[feature]),
                 "settings": self.settings.model_dump(),
-                **self.origin,
             },
             model=self.model,
             fingerprint=self.fingerprint,

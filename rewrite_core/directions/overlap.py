@@ -31,7 +31,10 @@ from rewrite_core.directions.direction import Direction
 from rewrite_core.errors import RequestError
 from rewrite_core.memory import whiten
 
-__all__ = ["interference", "key_overlap", "query_overlap"]
+__all__ = ["CLOSE", "interference", "key_overlap", "query_overlap"]
+
+CLOSE = 0.5
+"""Beyond this, either way, two directions have so much in common that rules at them are likely to collide."""
 
 ROUNDING = 1e-13
 """Squared lengths below this share of the greatest possible are rounding."""

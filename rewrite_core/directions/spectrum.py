@@ -212,6 +212,9 @@ def noise_warning(direction: Direction, halves: Halves) -> str:
     name = direction.name or f"{direction.method} at {direction.layer}"
     which = "" if direction.rank == 1 else f" in {noisy} of its {direction.rank} vectors"
     samples = halves[0].samples + halves[1].samples
+    moment = halves[0].merge(halves[1]).matrix
+    if not bool((direction.vectors @ moment * direction.vectors).sum(1).any()):
+        return f"'{name}' matches nothing: in {samples:,} samples its heat is 0 everywhere; choose another."
     return (
         f"'{name}' rests on noise{which}: two halves of {samples:,} samples agree only to {float(agreed.min()):.2f} on"
         " where it matches; draw more samples, or raise the ridge."

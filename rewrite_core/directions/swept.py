@@ -71,14 +71,14 @@ def _finite(found: Tensor, layer: str, block: LatentSpec) -> Tensor:
     return found
 
 
-def require_room(generator: Generator, layer: str, spec: LatentSpec) -> None:
-    """Refuse more pictures than a map each, [N, h, w] float32, has room for.
+def require_room(generator: Generator, layer: str, spec: LatentSpec, queries: int = 1) -> None:
+    """Refuse more pictures than a map each of every query, [queries, N, h, w] float32, has room for.
 
     Raises:
         RequestError: saying how many there may be.
     """
     height, width = generator.layer(layer).key_size
-    if len(spec) * (each := 4 * height * width) > HEAT_BYTES:
+    if len(spec) * (each := 4 * height * width * queries) > HEAT_BYTES:
         raise RequestError(
             found=f"heat of {len(spec):,} pictures at {height} × {width} positions: {len(spec) * each / 1e9:.1f} GB",
             expected=f"at most {HEAT_BYTES // each:,} pictures at this layer",

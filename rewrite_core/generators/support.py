@@ -99,6 +99,7 @@ COLUMNS: Mapping[str, Callable[[Row], Cell]] = {
     "w_space": _w_space,
     "projection": _projection,
     "dissection": _any_generator,
+    "directions": _any_generator,
 }
 """What may be done → what becomes of it with the checkpoints of a row."""
 
