@@ -5,19 +5,22 @@
 Each request is solved with protected regions of weight 0, 3 and 10, contrast off and at 3. What is protected is named:
 the concepts next to what the request changes, as the painted source that ships with the generator sees them in the
 first 16 pictures that show them. What comes of it is measured on 100 fresh pictures by the *distilled* source, which
-sees pixels alone (it learned from the painted one, on other pictures): the mean |after - before| over red, green and blue (0 to
-1), in the concepts that are protected, and inside, where the request is to act (its own concept).
+sees pixels alone (it learned from the painted one, on other pictures): the mean |after - before| over red, green and
+blue (0 to 1), in the concepts that are protected, and inside, where the request is to act (its own concept).
 
 More weight also makes for a weaker edit, so that a smaller change is no merit by itself. Hence *matched effect*: of the
 edits of one request the stronger are scaled down, by their strength, until each changes as much inside as the weakest.
 A cell is measured against the same request with nothing protected and contrast off: below 1 is better.
+
+A second table protects one concept at a time, with weight 10: it was added once the first was seen, to tell why
+protection helps one request and harms another.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -35,7 +38,7 @@ from rewrite_core.rules.rewrite import rewrite
 from rewrite_core.rules.rule import Rule
 from rewrite_core.statistics import layer_statistics
 
-__all__ = ["CASES", "Cell", "Request", "main", "measured"]
+__all__ = ["ALONE", "CASES", "Cell", "Request", "main", "measured"]
 
 REQUESTS = Path(__file__).with_name("requests")
 FRESH = LatentSpec.of(range(5000, 5100))
@@ -59,6 +62,11 @@ CASES = (
     Request("background", "background", ("hair", "clothes")),
     Request("mouth", "mouth", ("skin", "neck")),
 )
+ALONE = (
+    *(Request("mouth", "mouth", (name,)) for name in ("skin", "hair", "eyes", "background")),
+    *(Request("background", "background", (name,)) for name in ("hair", "clothes", "skin")),
+)
+"""One concept at a time, for the two requests that protection of several harmed."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,12 @@ class _Fresh:
         return high
 
 
-def measured(generator: Generator, case: Request) -> Iterator[Cell]:
+def measured(
+    generator: Generator,
+    case: Request,
+    weights: Sequence[float] = WEIGHTS,
+    contrasts: Sequence[float] = CONTRASTS,
+) -> Iterator[Cell]:
     """The cells of one request, that with nothing protected and contrast off first."""
     path = REQUESTS / f"{generator.name}-{case.name}.json"
     request = EditRequest.load(path)
@@ -121,8 +134,8 @@ def measured(generator: Generator, case: Request) -> Iterator[Cell]:
     regions = [one for name in case.protect for one in concept_regions(generator, source, name, spec)]
     fresh = _fresh(generator, layer, case)
     edits = {}
-    for contrast in CONTRASTS:
-        for weight in WEIGHTS:
+    for contrast in contrasts:
+        for weight in weights:
             how = request.direction.model_copy(update={"protect": weight, "contrast": contrast})
             asked = request.model_copy(update={"protect": tuple(regions), "direction": how})
             edits[weight, contrast] = rewrite(generator, asked, statistics=found)
@@ -188,6 +201,13 @@ def main() -> int:
                 f"median, protect {weight:g}, contrast {contrast:g}: {protected:.2f} × in what is protected, "
                 f"{elsewhere:.2f} × elsewhere"
             )
+    for case in ALONE:
+        *_, cell = measured(generator, case, (0.0, 10.0), (0.0,))
+        print(
+            f"{case.name}, {case.protect[0]} alone at 10: {cell.ratio:.2f} × in it, {cell.elsewhere_ratio:.2f} × "
+            f"elsewhere, {cell.full_inside:.4f} inside",
+            flush=True,
+        )
     Path("protect.json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1), encoding="utf-8")
     return 0
 

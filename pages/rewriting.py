@@ -8,15 +8,22 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.binding import bound
-from dashboard.canvas import Tool, clear_mask, paint
+from dashboard.canvas import clear_mask, paint
 from dashboard.errors import shown
 from dashboard.examples import examples, title_of
 from dashboard.gallery import Picture, gallery, range_box
 from dashboard.progress import follow
+from dashboard.rewriting.as_published import as_published
+from dashboard.rewriting.comparing import comparing
+from dashboard.rewriting.did import did
+from dashboard.rewriting.from_concept import concept_menu
+from dashboard.rewriting.grown import grow_to_similar
 from dashboard.rewriting.linking import follow_address, write_address
 from dashboard.rewriting.matching import match_selection, shown_matches
 from dashboard.rewriting.restoring import open_workspace
 from dashboard.rewriting.selected import PAINT, ROLE, sheet, snapshot
+from dashboard.rewriting.sweeping import sweeping
+from dashboard.rewriting.tools import tool_choice
 from dashboard.saving import save_menu
 from dashboard.session import Session, session
 from dashboard.settings import edit_settings
@@ -34,11 +41,10 @@ from rewrite_core.rules.rule import Rule
 from rewrite_core.rules.workspace import SUFFIX
 
 GALLERY, BEFORE_AFTER, MATCHES = "Gallery", "Before | after", "Matches"
-VIEWS = (PAINT, GALLERY, BEFORE_AFTER, MATCHES)
-TOOLS: tuple[Tool, ...] = ("brush", "rectangle", "polygon")
+DID, SWEEP, COMPARE = "What it did", "Sweep", "Compare"
+VIEWS = (PAINT, GALLERY, BEFORE_AFTER, DID, MATCHES, SWEEP, COMPARE)
 PARTS = {"Copy": "object", "Paste": "paste", "Add to context": "key", "Protect": "protect"}
 MATCH = "Match"
-BRUSHES = (8, 14, 20, 28, 40, 60)
 DEFAULT_PAIRS = tuple(range(1000, 1024))
 
 
@@ -132,26 +138,15 @@ def painting(visitor: Session) -> None:
         pictures = [Picture(*pair) for pair in zip(offered, visitor.pictures(offered), strict=True)]
         visitor.select(gallery(pictures, key="choice", selected=visitor.selected, size=64))
     with canvas:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            tool = st.segmented_control(
-                "Tool", TOOLS, default="brush", key="tool", label_visibility="collapsed"
-            )
-            brush = st.select_slider(
-                "Brush",
-                BRUSHES,
-                value=28,
-                key="brush",
-                width=110,
-                label_visibility="collapsed",
-                help="Brush width",
-            )
+        tool, brush = tool_choice()
         image = sheet(visitor)
         picture = visitor.pictures([visitor.selected])[0]
-        painted = paint(
-            picture, role=ROLE, image=image, tool=tool or "brush", brush=brush, buttons=(*PARTS, MATCH)
-        )
+        painted = paint(picture, role=ROLE, image=image, tool=tool, brush=brush, buttons=(*PARTS, MATCH))
+        grow_to_similar(visitor, ROLE, image, visitor.selected, painted)
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"Picture {plain(str(visitor.selected))}, as the generator draws it without rules.")
+            st.space("stretch")
+            concept_menu(visitor)
             snapshot(visitor)
     if painted.pressed:
         region = Painted(visitor.selected, Mask.from_array(painted.mask))
@@ -283,6 +278,14 @@ def view(visitor: Session) -> None:
         images = all_pictures(visitor)
     elif visitor.view == MATCHES:
         shown_matches(visitor)
+    elif visitor.view == DID:
+        did(visitor)
+    elif visitor.view == SWEEP:
+        sweeping(visitor)
+    elif visitor.view == COMPARE:
+        comparing(visitor)
+        with st.expander("As the published interface solves"):
+            as_published(visitor)
     else:
         painting(visitor)
     with saving:

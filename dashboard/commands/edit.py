@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dashboard.commands import options
+from dashboard.commands.concept_regions import ConceptRegions, concept_options
 from dashboard.commands.console import progress, report, warn
 from dashboard.commands.directions_opening import load_direction
 from dashboard.commands.edit_printing import draw_animation, draw_figure, film_path
@@ -67,12 +68,14 @@ FILMED = 8
 @options.force
 @options.as_json
 @options.quiet
+@concept_options
 def edit(
     edit: str,
     model: str | None,
     direction: Path | None,
     colour: str | None,
     patch: Path | None,
+    regions: ConceptRegions,
     name: str,
     rule: Path | None,
     published: Path | None,
@@ -98,7 +101,8 @@ def edit(
     workspace = workspace_at(edit)
     if workspace is not None:
         own = {name: value for name, value in settings.items() if value is not None}
-        if own or direction or colour or patch or name or published or force:
+        by_name = regions.context or regions.protect
+        if own or direction or colour or patch or by_name or name or published or force:
             raise click.UsageError(f"{Path(edit).name} is made again as it is: it takes no setting.")
         again = replayed(workspace, model, quiet)
         files = write_rules(again.rules, rule) if rule else []
@@ -117,6 +121,7 @@ def edit(
     if colour or patch:
         request = request.model_copy(update={"object": pixels(colour, patch)})
     generator, request = generator_for(request, model, force)
+    request = regions.added(request, generator, quiet)
     solved = _solved(generator, request, name or Path(edit).stem, quiet)
     written = []
     if rule:
