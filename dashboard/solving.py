@@ -125,7 +125,7 @@ def previewed(session: Session) -> bool:
     if not (session.solving and session.trial):
         return False
     asked = session.trial.rule.provenance.request or {}
-    return asked.get("palimpsest") != (session.tried or session.request()).to_dict()["palimpsest"]
+    return bool(asked.get("palimpsest") != (session.tried or session.request()).to_dict()["palimpsest"])
 
 
 def resolve(session: Session) -> None:

@@ -27,7 +27,7 @@ from dashboard.rewriting.tools import tool_choice
 from dashboard.saving import save_menu
 from dashboard.session import Session, session
 from dashboard.settings import edit_settings
-from dashboard.solving import SEARCHED, ready, resolve, search, try_edit
+from dashboard.solving import SEARCHED, previewed, ready, resolve, search, solved, try_edit
 from dashboard.text import plain
 from dashboard.tray import tray
 from rewrite_core.directions.matches import Matches
@@ -74,9 +74,11 @@ def rule_panel(visitor: Session) -> None:
         if missing and visitor.tried is None:
             st.caption(missing)
         if visitor.solving:
-            follow(visitor.solving, lambda edit: _solved(visitor, edit))
+            follow(visitor.solving, lambda edit: solved(visitor, edit))
         if visitor.trial:
             outcome(visitor, visitor.trial)
+        if previewed(visitor):
+            st.caption("A preview of few iterations: the solution follows.")
     history(visitor)
 
 
@@ -230,11 +232,6 @@ def _guarded(visitor: Session, act: Callable[[Session], None]) -> None:
         act(visitor)
     except PalimpsestError as problem:
         visitor.problem = str(problem)
-
-
-def _solved(visitor: Session, edit: Edit) -> None:
-    visitor.trial, visitor.dropped = edit, None
-    visitor.view = BEFORE_AFTER
 
 
 def _searched(visitor: Session, matches: Matches) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def settled(app: AppTest, session: Session) -> AppTest:
 
 
 def said(app: AppTest) -> str:
-    return "\n".join(str(element.value) for kind in ("markdown", "caption") for element in app.get(kind))
+    return "\n".join(str(element.value) for element in (*app.markdown, *app.caption))
 
 
 # Sweep
@@ -158,7 +159,7 @@ def test_every_baseline_is_made_measured_and_can_be_kept(monkeypatch):
             one.about,
             one.constrained,
             one.iterations,
-            lambda *given, make=one.make: make(*given, iterations=5),
+            partial(one.make, iterations=5),
         )
         for name, one in BASELINES.items()
     }
@@ -239,6 +240,6 @@ def test_rules_made_elsewhere_take_the_place_of_the_trial():
     resolve(session)
     assert session.solving is None
     session.redo()
-    assert session.trial is trial
+    assert session.rules.entries[-1].rule is trial.rule
     show_edit(session, trial, "l08", 1)
     assert session.tried == session.request()
