@@ -142,6 +142,7 @@ def _settings(visitor: Session, context: Context) -> None:
                 "context-contrast",
                 context.settings.contrast > 0,
                 lambda on: _set(visitor, "contrast", CONTRAST if on else 0.0),
+                hidden=True,
             ),
         )
         st.number_input("Weight of protected regions", 0.0, step=1.0, **_setting(visitor, "protect"))
@@ -149,7 +150,7 @@ def _settings(visitor: Session, context: Context) -> None:
 
 def _setting(visitor: Session, name: str) -> dict[str, Any]:
     value = getattr(visitor.exploring.context.settings, name)
-    return bound(f"context-{name}-of", value, lambda chosen: _set(visitor, name, chosen))
+    return bound(f"context-{name}-of", value, lambda chosen: _set(visitor, name, chosen), hidden=True)
 
 
 def _set(visitor: Session, name: str, value: Any) -> None:

@@ -110,7 +110,9 @@ def _menu(visitor: Session, item: Item) -> None:
     st.text_input(
         "Name",
         max_chars=60,
-        **bound(f"direction-name-{item.key}", item.name, lambda name: rename(visitor, item.key, name)),
+        **bound(
+            f"direction-name-{item.key}", item.name, lambda name: rename(visitor, item.key, name), hidden=True
+        ),
     )
     st.download_button(
         "Save as a file",

@@ -33,6 +33,7 @@ def rule_menu(session: Session, index: int, entry: Entry) -> None:
                 f"rule-rename-{index}",
                 entry.rule.name,
                 lambda name: change(session, session.stack.rename(index, name)),
+                hidden=True,
             ),
         )
         st.caption(plain(f"{entry.rule.layer}, rank {entry.rule.rank}"))
