@@ -149,7 +149,7 @@ def test_a_link_shows_another_visitor_the_same_direction_and_nothing_of_the_tray
     wait_text(visitor, "eyes at l08", timeout=LONG)
     show(visitor, "Effect")
     scale(visitor, steps=2)
-    expect(visitor).to_have_url(re.compile(r"view=What\+it\+does&layer=l08&direction=eyes&alpha=0\.5$"))
+    expect(visitor).to_have_url(re.compile(r"view=Effect&layer=l08&direction=eyes&alpha=0\.5$"))
 
     with browsing(browser, visitor.url) as guest:
         wait_text(guest, "Of its pattern 50 % is left", timeout=LONG)
