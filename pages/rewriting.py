@@ -12,7 +12,7 @@ from dashboard.canvas import clear_mask, paint
 from dashboard.errors import shown
 from dashboard.examples import examples, title_of
 from dashboard.gallery import Picture, gallery, range_box
-from dashboard.progress import follow
+from dashboard.progress import PATIENCE, follow
 from dashboard.rewriting.as_published import as_published
 from dashboard.rewriting.comparing import comparing
 from dashboard.rewriting.did import did
@@ -74,7 +74,8 @@ def rule_panel(visitor: Session) -> None:
         if missing and visitor.tried is None:
             st.caption(missing)
         if visitor.solving:
-            follow(visitor.solving, lambda edit: solved(visitor, edit))
+            patience = 0.0 if previewed(visitor) else PATIENCE
+            follow(visitor.solving, lambda edit: solved(visitor, edit), patience=patience)
         if visitor.trial:
             outcome(visitor, visitor.trial)
         if previewed(visitor):

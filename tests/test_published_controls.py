@@ -242,10 +242,7 @@ def test_the_context_is_searched_and_its_matches_are_shown_in_any_picture(painte
 
 def white(picture: str) -> NDArray[np.bool_]:
     """Where a picture that the browser is given, which may be a JPEG, is about white."""
-    bright: NDArray[np.bool_] = (pixels(base64.b64decode(picture.partition(",")[2])) > 200).all(-1)
-    return bright
-        bool
-    )
+    return np.asarray((pixels(base64.b64decode(picture.partition(",")[2])) > 200).all(-1), dtype=np.bool_)
 
 
 # Looking

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from rewrite_core import example_edit, rewrite
 from rewrite_core.errors import Cancelled
 from rewrite_core.rules.baselines import BASELINES
 
-MODEL, FEW = "face32-dcgan", 50
+FEW = 50
 LONG = 60.0
 
 
@@ -37,7 +36,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def visitor(**changes: object) -> Session:
-    """A visitor with an example edit of the small embedded model painted."""
+    """A visitor with an example edit of the default generator painted."""
     generator = embedded("anime64-dcgan")
     session = Session(generator, generator.default_layer)
     session.load(example_edit("blue-eyes"), "Blue eyes")
