@@ -130,7 +130,9 @@ def test_a_painted_context_is_found_elsewhere_scaled_and_sent_to_rewriting(
 
     press(visitor, "direction-send")
     canvas(visitor, "paint-edit")
-    expect(visitor.locator(".st-key-tray").get_by_role("button", name=f"{PAINTED}", exact=True)).to_be_visible()
+    expect(
+        visitor.locator(".st-key-tray").get_by_role("button", name=f"{PAINTED}", exact=True)
+    ).to_be_visible()
     press(visitor, "save-menu")
     with visitor.expect_download() as download:
         visitor.get_by_role("button", name="Edit (JSON)").click()
