@@ -1,4 +1,4 @@
-"""In a real browser: work that outlives its server, and settings in a popover that is closed."""
+"""In a real browser: work that outlives its server."""
 
 from __future__ import annotations
 
@@ -58,20 +58,3 @@ def test_work_outlives_the_server_and_is_offered_to_a_page_without_its_address(p
         page.goto(f"{address}/?{query}")
         expect(page.get_by_text("Recovered what you had")).to_be_visible()
         expect(page.locator(".st-key-rule-on-0")).to_be_visible()
-
-
-def test_a_setting_in_a_closed_popover_does_not_come_back(page: Page):
-    with serve(APP) as address:
-        page.goto(address)
-        try_blue_eyes(page)
-        press(page, "More settings")
-        page.get_by_role("radio", name="erase").click()
-        expect(page.get_by_text("Units to erase")).to_be_visible()
-        page.keyboard.press("Escape")
-        press(page, "New edit")
-        try_blue_eyes(page)  # which pastes
-        page.get_by_role("radio", name="Gallery").click()
-        expect(page.get_by_label("Pictures", exact=True)).to_have_value("0-63")
-        press(page, "More settings")
-        expect(page.get_by_role("radio", name="paste")).to_have_attribute("aria-checked", "true")
-        expect(page.get_by_text("Units to erase")).to_have_count(0)
