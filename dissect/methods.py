@@ -19,7 +19,7 @@ that sees pixels alone as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from dissect.precision import Precision, average_precision, place_alone, precisi
 from dissect.shares import concept_index
 from rewrite_core.directions import METHODS, ContextSettings, Direction
 from rewrite_core.directions.matches import Matches
-from rewrite_core.directions.swept import require_room
+from rewrite_core.directions.swept import require_room, swept
 from rewrite_core.errors import RequestError
 from rewrite_core.generators import Generator, LatentSpec
 from rewrite_core.jobs import Progress
@@ -263,19 +263,11 @@ def _heats(
     generator: Generator, layer: str, queries: Tensor, spec: LatentSpec, progress: Progress | None
 ) -> Tensor:
     """The heat of each of `queries` [V, C] over the pictures of `spec`, [V, N, h, w] on the CPU, in one pass."""
-    return torch.cat(list(_blocks_of_heat(generator, layer, queries, spec, progress)), 1)
 
+    def look(keys: Tensor) -> Tensor:
+        return torch.stack([heat(keys, query) for query in queries], 1)  # [n, V, h, w]
 
-def _blocks_of_heat(
-    generator: Generator, layer: str, queries: Tensor, spec: LatentSpec, progress: Progress | None
-) -> Iterator[Tensor]:
-    grid, done = generator.layer(layer), 0
-    for block in spec.blocks(generator.micro_batch):
-        keys = grid.inside(generator.keys(generator.latents(block), layer).keys)  # [n, C, h, w]
-        yield torch.stack([heat(keys, query).cpu() for query in queries])  # [V, n, h, w]
-        done += len(block)
-        if progress:
-            progress(done, len(spec))
+    return swept(generator, layer, spec, look, progress).transpose(0, 1)  # [V, N, h, w]
 
 
 def _hits(found: Matches, truth: Tensor) -> int:

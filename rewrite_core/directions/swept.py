@@ -19,13 +19,13 @@ HEAT_BYTES = 2 << 30
 """The heat of a search takes at most this much memory."""
 
 Look = Callable[[Tensor], Tensor]
-"""Keys [N, C, h, w], without a layer's margins → what is looked for at each position, [N, h, w]."""
+"""Keys [N, C, h, w], without a layer's margins → what is looked for at each position, [N, …, h, w]."""
 
 
 def swept(
     generator: Generator, layer: str, spec: LatentSpec, look: Look, progress: Progress | None = None
 ) -> Tensor:
-    """What `look` sees [N, h, w] in every picture of `spec`, on the CPU.
+    """What `look` sees [N, …, h, w] in every picture of `spec`, on the CPU.
 
     Raises:
         LayerError: if there is no such layer.
@@ -35,13 +35,13 @@ def swept(
     """
     require_room(generator, layer, spec)
     grid, lanes = generator.layer(layer), Lanes(generator)
-    maps = [torch.empty(0, *grid.inside(torch.empty(grid.key_size)).shape)]
+    maps: list[Tensor] = []
     under_way: deque[tuple[LatentSpec, Future[Tensor]]] = deque()
 
     @torch.no_grad()
     def see(block: LatentSpec) -> Tensor:
         keys = generator.keys(generator.latents(block), layer).keys  # [N, C, h, w]
-        return look(grid.inside(keys)).cpu()  # [N, h, w]
+        return look(grid.inside(keys)).cpu()  # [N, …, h, w]
 
     def take() -> None:
         block, future = under_way.popleft()
@@ -58,7 +58,7 @@ def swept(
             take()
     finally:
         lanes.close()
-    return torch.cat(maps)
+    return torch.cat(maps) if maps else torch.empty(0, *grid.inside(torch.empty(grid.key_size)).shape)
 
 
 def _finite(found: Tensor, layer: str, block: LatentSpec) -> Tensor:
